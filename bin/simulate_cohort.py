@@ -1,0 +1,227 @@
+#!/usr/bin/env python3
+"""Draw a cohort with planted truth: 9 patients, 11 samples in the phases PRE, RES, PRE-R, POST, or a design of your own.
+
+    simulate_cohort.py --positions assets/gene_positions.tsv.gz --markers assets/markers.tsv --seed 1
+
+Writes `cohort/` (samplesheet.csv and one 10x folder per sample: the input of the pipeline) and `truth/` (what was planted; no
+analysis step reads it). Equal options and seed give equal bytes. A sample's counts follow from the seed, its own row of the
+design and the number of genes: other samples can come and go.
+
+--design: a table (.csv, or tab-separated) with the columns sample, patient, phase and, where wanted, batch, n_cells (droplets;
+empty = about --n_cells), depth (factor on counts per cell), response, treated, saturation_pct, reads_in_cells_pct. The phases
+RES, POST and PRE-R shift the shares of the cell types against all others (scresist/simulation.py, PHASE_SHIFTS).
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import io as std_io
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+from scipy.io import mmwrite
+
+from scresist import cli, io, keys, provenance, simulation, status
+
+STEP = "simulate_cohort"
+MIN_CELLS_SAMPLE = 50  # FILTER_CELLS: a sample with fewer cells leaves the cohort
+REQUIRED = ["sample", "patient", "phase"]
+OPTIONAL = ["batch", "n_cells", "depth", "response", "treated", "saturation_pct", "reads_in_cells_pct"]
+SHEET = ["sample", "patient", "phase", "path", "batch", "response", "treated", "saturation_pct", "reads_in_cells_pct"]
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Options of the script."""
+    made = cli.parser(__doc__)
+    made.add_argument("--positions", type=Path, required=True, help="assets/gene_positions.tsv.gz")
+    made.add_argument("--markers", type=Path, required=True, help="assets/markers.tsv")
+    made.add_argument("--design", type=Path, help="your own design; default: the demo cohort")
+    made.add_argument("--n_cells", type=cli.number(1, 20000, int), default=450, help="mean droplets per sample (default 450)")
+    made.add_argument("--n_genes", type=cli.number(1, 30000, int), default=6500, help="genes (default 6500)")
+    return made.parse_args(argv)
+
+
+def read_positions(path: Path) -> pd.DataFrame:
+    """The position table, start and end as numbers (missing where unknown)."""
+    table = io.read_tsv(path, dtype={"symbol": str, "gene_id": str, "chromosome": str})
+    missing = [name for name in ("symbol", "gene_id", "chromosome", "start", "end") if name not in table]
+    if missing:
+        raise io.InputError(f"{path}: columns {', '.join(missing)} are missing; found {', '.join(table.columns)}")
+    return table.assign(gene_id=table["gene_id"].fillna(""))
+
+
+def read_design(path: Path) -> pd.DataFrame:
+    """A user's design with all columns of the demo design.
+
+    Raises
+    ------
+    InputError
+        listing every problem with its row.
+    """
+    separator = "," if path.suffix == ".csv" else "\t"
+    table = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False)
+    missing = [name for name in REQUIRED if name not in table]
+    unknown = [name for name in table if name not in REQUIRED + OPTIONAL]
+    problems = []
+    if missing:
+        problems.append(f"columns {', '.join(missing)} are missing; found {', '.join(table.columns)}")
+    if unknown:
+        problems.append(f"columns {', '.join(unknown)} are unknown; known are {', '.join(REQUIRED + OPTIONAL)}")
+    if problems:
+        raise io.InputError(f"{path}:\n  - " + "\n  - ".join(problems))
+    if table.empty:
+        raise io.InputError(f"{path}: no sample below the header; expected one row per sample")
+    out = table.reindex(columns=REQUIRED + OPTIONAL, fill_value="")
+    for index, row in table.iterrows():
+        for name in [*REQUIRED, "batch"]:
+            value = row.get(name, "")
+            if (value or name != "batch") and not cli.ID_PATTERN.match(value):
+                problems.append(f"row {index + 2}, {name}: {value!r} is not an id (letters, digits, `_`, `.`, `-`)")
+        for name, low, high, kind in (
+            ("n_cells", 0, 20000, int),
+            ("depth", 0.01, 100, float),
+            ("saturation_pct", 0, 100, float),
+            ("reads_in_cells_pct", 0, 100, float),
+        ):
+            try:
+                if row.get(name, ""):
+                    cli.number(low, high, kind)(row[name])
+            except argparse.ArgumentTypeError as error:
+                problems.append(f"row {index + 2}, {name}: {error}")
+    for name in sorted(set(table.loc[table["sample"].duplicated(), "sample"])):
+        problems.append(f"sample {name} occurs {(table['sample'] == name).sum()} times; every sample has one row")
+    if problems:
+        raise io.InputError(f"{path}:\n  - " + "\n  - ".join(problems))
+    for name in ("n_cells", "depth", "saturation_pct", "reads_in_cells_pct"):
+        out[name] = pd.to_numeric(out[name].replace("", None))
+    return out.assign(depth=out["depth"].fillna(1.0))
+
+
+def write_gzip(path: Path, data: bytes) -> None:
+    """Write gzip without time and name in its header: equal data, equal bytes."""
+    buffer = std_io.BytesIO()
+    with gzip.GzipFile(filename="", mode="wb", fileobj=buffer, compresslevel=1, mtime=0) as stream:
+        stream.write(data)
+    io.write_atomically(path, lambda p: p.write_bytes(buffer.getvalue()))
+
+
+def write_10x(folder: Path, counts: np.ndarray, genes: pd.DataFrame, names: list[str]) -> None:
+    """Write droplets x genes as a Cell Ranger 3 folder (genes x barcodes)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    buffer = std_io.BytesIO()
+    mmwrite(buffer, sparse.csc_matrix(counts.T), field="integer", symmetry="general")
+    write_gzip(folder / "matrix.mtx.gz", buffer.getvalue())
+    ids = genes["gene_id"].where(genes["gene_id"] != "", genes["symbol"])
+    lines = "".join(f"{i}\t{s}\tGene Expression\n" for i, s in zip(ids, genes["symbol"], strict=True))
+    write_gzip(folder / "features.tsv.gz", lines.encode())
+    write_gzip(folder / "barcodes.tsv.gz", "".join(f"{name}\n" for name in names).encode())
+
+
+def expected_status(n_good: int) -> str:
+    """What the pipeline should say of a sample with `n_good` good cells."""
+    return keys.OK if n_good >= MIN_CELLS_SAMPLE else keys.SKIPPED_TOO_FEW_CELLS
+
+
+def shift_table(
+    model: simulation.Model, batches: dict[str, np.ndarray], tumours: dict[str, np.ndarray], phases: list[str]
+) -> pd.DataFrame:
+    """Planted effects in long form: kind (batch, tumour, proportion), unit, feature (gene or main type), log_fold (ln)."""
+    symbols = model.genes["symbol"].to_numpy()
+    rows = [(("batch", unit), symbols, effect) for unit, effect in sorted(batches.items())]
+    rows += [(("tumour", unit), symbols[effect != 0], effect[effect != 0]) for unit, effect in sorted(tumours.items())]
+    for phase in phases:
+        shifts = simulation.PHASE_SHIFTS.get(phase, {})
+        rows.append((("proportion", phase), np.array(list(shifts), dtype=object), np.array(list(shifts.values()), dtype=float)))
+    return pd.concat(
+        [pd.DataFrame({"kind": k, "unit": u, "feature": f, "log_fold": v}) for (k, u), f, v in rows if len(f)], ignore_index=True
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Simulate and write; 0 when done."""
+    args = parse_args(argv)
+    cli.limit_threads(args.threads)
+    design = simulation.DEMO_DESIGN if args.design is None else read_design(args.design)
+    positions = read_positions(args.positions)
+    markers = io.read_tsv(args.markers, dtype=str).fillna("")
+
+    def rng(*unit: str) -> np.random.Generator:
+        return np.random.default_rng(cli.unit_seed(args.seed, STEP, "/".join(unit)))
+
+    try:
+        states = simulation.state_table(markers)
+        genes = simulation.choose_genes(positions, markers, args.n_genes, simulation.background_needed(states))
+    except ValueError as error:
+        raise io.InputError(f"{args.positions.name}, {args.markers.name}: {error}") from error
+    model = simulation.build_model(genes, states, markers, rng("model"))
+    batches = {name: simulation.batch_effect(model.genes, rng("batch", name)) for name in sorted(set(design["batch"]) - {""})}
+    tumours = {name: simulation.tumour_effect(model.genes, rng("patient", name)) for name in sorted(set(design["patient"]))}
+
+    cohort, truth = Path("cohort"), Path("truth")
+    truth.mkdir(exist_ok=True)
+    all_cells, samples, shares_tables = [], [], []
+    for row in design.sort_values("sample").itertuples():
+        source = rng("sample", row.sample)
+        drawn_size = simulation.draw_size(args.n_cells, source)  # drawn always: a given size moves no other draw
+        counts, cells, drawn, shares = simulation.simulate_sample(
+            model,
+            row.phase,
+            drawn_size if pd.isna(row.n_cells) else int(row.n_cells),
+            row.depth,
+            tumours[row.patient],
+            batches.get(row.batch, np.zeros(len(model.genes))),
+            source,
+        )
+        write_10x(cohort / row.sample, counts, model.genes, list(cells["barcode"]))
+        good = ~(cells["is_doublet"] | cells["is_poor"])
+        identity = {"sample": row.sample, "patient": row.patient, "phase": row.phase, "batch": row.batch or "none"}
+        cells.insert(0, keys.CELL, [f"{row.sample}:{barcode}" for barcode in cells.pop("barcode")])
+        for position, (name, value) in enumerate(identity.items(), start=1):
+            cells.insert(position, name, value)
+        all_cells.append(cells)
+        samples.append(
+            {
+                **identity,
+                "depth": row.depth,
+                "n_cells": len(cells),
+                "n_good": int(good.sum()),
+                "n_doublets": int(cells["is_doublet"].sum()),
+                "n_heterotypic": int((cells["doublet_kind"] == simulation.HETEROTYPIC).sum()),
+                "n_poor": int(cells["is_poor"].sum()),
+                "median_genes": float(np.median((counts[good] > 0).sum(axis=1))) if good.any() else np.nan,
+                **drawn,
+                "expected_status": expected_status(int(good.sum())),
+            }
+        )
+        n = cells.loc[good, "main_type"].value_counts().reindex(shares.index, fill_value=0)
+        shares_tables.append(
+            pd.DataFrame(
+                {"sample": row.sample, "main_type": shares.index, "expected_share": shares.to_numpy(), "n_cells": n.to_numpy()}
+            )
+        )
+
+    filled = [cells for cells in all_cells if len(cells)] or all_cells[:1]  # an empty frame would loosen the column types
+    io.write_fragment(pd.concat(filled, ignore_index=True), truth / "cells.parquet")
+    io.write_tsv(pd.DataFrame(samples), truth / "samples.tsv")
+    io.write_tsv(pd.concat(shares_tables, ignore_index=True), truth / "proportions.tsv")
+    gene_table = model.genes.rename(columns={"symbol": "gene"}).assign(dispersion=model.dispersion)
+    io.write_tsv(gene_table.astype({"start": "Int64", "end": "Int64"}), truth / "genes.tsv")
+    io.write_tsv(model.programs, truth / "programs.tsv")
+    io.write_tsv(shift_table(model, batches, tumours, sorted(set(design["phase"]))), truth / "shifts.tsv")
+    sheet = design.assign(path=design["sample"])[SHEET]
+    # a column that nobody filled says nothing: leave it out
+    sheet = sheet[[c for c in SHEET if c in [*REQUIRED, "path"] or (sheet[c].notna() & (sheet[c] != "")).any()]]
+    io.write_atomically(cohort / "samplesheet.csv", lambda p: sheet.to_csv(p, index=False, lineterminator="\n"))
+
+    total = int(sum(row["n_cells"] for row in samples))
+    rows = [status.StatusRow(STEP, "cohort", "cohort", keys.OK, "", total, len(samples), len(tumours))]
+    status.write(rows, STEP, "cohort")
+    provenance.write(provenance.record(STEP, "cohort", args, ["numpy", "pandas", "scipy", "pyarrow"]))
+    return 0
+
+
+if __name__ == "__main__":
+    cli.run(main)

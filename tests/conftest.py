@@ -1,0 +1,49 @@
+"""Shared fixtures: the package on the path, scripts through their command line, real data where it is."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+BIN = ROOT / "bin"
+sys.path.insert(0, str(BIN))
+# Scripts called within this process bound numba's pool by its size at start: one size for every test, in any order
+os.environ.setdefault("NUMBA_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The repository root."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real public data beside the repository; tests that use it skip, saying so, where it is absent."""
+    folder = Path(os.environ.get("SCRESIST_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"real data not found at {folder} (set SCRESIST_DATA to the folder that holds them)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def run_script():
+    """Call bin/<name>.py as a task does: `run_script(name, *args, cwd=folder)`; returns the completed process."""
+
+    def call(name: str, *args: object, cwd: Path, check: bool = True) -> subprocess.CompletedProcess[str]:
+        env = dict(os.environ)
+        env.setdefault("NUMBA_CACHE_DIR", str(ROOT / ".cache" / "numba"))
+        env["PYTHONHASHSEED"] = "random"  # an output that follows the order of a set must fail here, not at a user's
+        done = subprocess.run(
+            [sys.executable, str(BIN / f"{name}.py"), *map(str, args)], cwd=cwd, env=env, capture_output=True, text=True
+        )
+        if check and done.returncode:
+            raise AssertionError(f"{name} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}")
+        return done
+
+    return call

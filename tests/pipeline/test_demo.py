@@ -1,0 +1,97 @@
+"""The demo from end to end: what was planted is found, every promised file is there, the report is one page for any browser."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import pandas as pd
+import pytest
+
+from tests.pipeline import browser
+
+MAX_REPORT_MB = 10
+
+
+def rows(path):
+    with path.open(encoding="utf-8", newline="") as handle:
+        return list(csv.DictReader(handle, delimiter="\t", quoting=csv.QUOTE_NONE))
+
+
+def test_every_floor_of_the_planted_truth_is_reached(demo):
+    table = rows(demo.outdir / "report" / "recovery.tsv")
+    judged = [row for row in table if row["passed"]]
+    assert len(judged) >= 5
+    missed = [f"{row['what']}: {row['metric']} {row['value']}, floor {row['floor']}" for row in judged if row["passed"] != "true"]
+    assert not missed, missed
+
+
+def test_floors_are_those_that_were_promised(demo):
+    """A floor lowered in the code must fail here: main types 97 % of cells, heterotypic doublets AUROC 0.90."""
+    floors = {row["what"]: float(row["floor"]) for row in rows(demo.outdir / "report" / "recovery.tsv") if row["floor"]}
+    assert floors["main_types"] >= 0.97
+    assert floors["doublets"] >= 0.90
+
+
+def test_the_poor_sample_is_reported_and_the_cohort_finishes(demo):
+    status = rows(demo.outdir / "report" / "status.tsv")
+    skipped = {row["unit"] for row in status if row["step"] == "filter_cells" and row["status"].startswith("skipped_")}
+    assert len(skipped) == 1
+    cells = pd.read_parquet(demo.outdir / "cells.parquet")
+    poor = cells[cells["sample"].isin(skipped)]
+    assert len(poor) > 0
+    assert not poor["kept"].astype(bool).any()
+    assert cells["sample"].nunique() == 11
+    assert cells["patient"].nunique() == 9
+
+
+def test_no_warning_of_the_workflow_engine(demo):
+    assert demo.warnings() == []
+
+
+def test_result_tree(demo):
+    for name in (
+        "00_design/samples.tsv", "00_design/contrasts.tsv", "00_design/confounding.tsv", "00_design/questions.tsv",
+        "00_design/design.json", "01_samples/PRE-1/PRE-1.load.tsv", "01_samples/PRE-1/PRE-1.sample_qc.tsv",
+        "01_samples/PRE-1/PRE-1.doublets.tsv", "01_samples/PRE-1/PRE-1.filter.tsv", "02_cohort/hvg.tsv", "02_cohort/merge.tsv",
+        "02_cohort/integration_quality.tsv", "02_cohort/training.tsv", "02_cohort/clusters.tsv", "02_cohort/annotation.tsv",
+        "02_cohort/types.tsv", "report/report.html", "report/status.tsv", "cohort.h5ad", "cells.parquet",
+        "pipeline_info/trace.txt", "pipeline_info/timeline.html", "pipeline_info/dag.mmd", "pipeline_info/params.json",
+        "report/software_versions.tsv", "report/methods.md",
+    ):  # fmt: skip
+        assert (demo.outdir / name).is_file(), f"{name} is missing"
+        assert (demo.outdir / name).stat().st_size > 0, f"{name} is empty"
+    record = json.loads((demo.outdir / "pipeline_info" / "params.json").read_text())
+    assert record["parameters"]["seed"] == 1
+    assert len(record["code"]["LOAD_SAMPLE"]) == 12
+
+
+def test_no_path_or_user_of_this_machine_leaves_with_the_results(demo):
+    needles = [str(demo.launch).encode(), b"/work/", b"/root/", b"/home/"]
+    for path in sorted(demo.outdir.rglob("*")):
+        if path.is_file() and path.suffix in (".html", ".tsv", ".json", ".md", ".mmd"):
+            found = [needle for needle in needles if needle in path.read_bytes()]
+            assert not found, f"{path.relative_to(demo.outdir)} holds {found}"
+
+
+def test_cells_and_object_agree(demo):
+    import anndata
+
+    cells = pd.read_parquet(demo.outdir / "cells.parquet").set_index("cell")
+    cohort = anndata.read_h5ad(demo.outdir / "cohort.h5ad")
+    kept = cells[cells["kept"].astype(bool)]
+    assert sorted(kept.index) == sorted(cohort.obs_names)
+    for column in ("sample", "main_type", "subtype", "lineage"):
+        assert (kept.loc[cohort.obs_names, column].astype(str) == cohort.obs[column].astype(str)).all(), column
+    sums = cohort.X.expm1().sum(axis=1)
+    assert abs(sums - 1e4).max() < 100
+
+
+def test_report_is_small_and_asks_no_other_host(demo, tmp_path):
+    report = demo.outdir / "report" / "report.html"
+    assert report.stat().st_size <= MAX_REPORT_MB * 1e6
+    if browser.find_browser() is None:
+        pytest.skip("no chromium on PATH (apt-get install chromium)")
+    seen = browser.inspect(report, screenshot=tmp_path / "report.png")
+    assert seen["console_errors"] == []
+    assert seen["foreign_requests"] == []

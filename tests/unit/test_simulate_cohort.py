@@ -1,0 +1,133 @@
+"""SIMULATE_COHORT through its command line: files, determinism, independence of samples, refusals."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.io import mmread
+
+SMALL = ("--n_genes", 2500, "--n_cells", 60)
+
+
+@pytest.fixture(scope="module")
+def simulate(run_script, root):
+    def call(cwd: Path, *more: object, check: bool = True):
+        assets = root / "assets"
+        return run_script(
+            "simulate_cohort",
+            *("--positions", assets / "gene_positions.tsv.gz", "--markers", assets / "markers.tsv", *SMALL, *more),
+            cwd=cwd,
+            check=check,
+        )
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def demo(simulate, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("demo")
+    simulate(folder)
+    return folder
+
+
+def digests(folder: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and ".cache" not in path.parts
+    }
+
+
+def design(folder: Path, text: str, name: str = "design.csv") -> Path:
+    path = folder / name
+    path.write_text(text)
+    return path
+
+
+def test_demo_cohort_is_a_samplesheet_with_its_folders_and_truth(demo):
+    sheet = pd.read_csv(demo / "cohort" / "samplesheet.csv")
+    assert len(sheet) == 11
+    assert sheet["patient"].nunique() == 9
+    truth = pd.read_parquet(demo / "truth" / "cells.parquet")
+    assert truth["cell"].is_unique
+    for row in sheet.itertuples():
+        folder = demo / "cohort" / row.path
+        with gzip.open(folder / "matrix.mtx.gz") as stream:
+            matrix = mmread(stream)
+        genes = gzip.decompress((folder / "features.tsv.gz").read_bytes()).decode().splitlines()
+        names = gzip.decompress((folder / "barcodes.tsv.gz").read_bytes()).decode().split()
+        assert matrix.shape == (len(genes), len(names)) == (2500, len(names))
+        assert matrix.data.dtype.kind == "i" and matrix.data.min() > 0
+        assert all(line.split("\t")[2] == "Gene Expression" for line in genes)
+        assert [f"{row.sample}:{name}" for name in names] == list(truth.loc[truth["sample"] == row.sample, "cell"])
+    samples = pd.read_csv(demo / "truth" / "samples.tsv", sep="\t").set_index("sample")
+    assert samples.loc["POST-4", "n_cells"] == 35
+    assert samples.loc["POST-4", "expected_status"] == "skipped_too_few_cells"
+    # truth tables agree with one another
+    assert (truth.groupby("sample")["is_doublet"].sum() == samples["n_doublets"]).all()
+    n = pd.read_csv(demo / "truth" / "proportions.tsv", sep="\t").groupby("sample")["n_cells"].sum()
+    assert (n == samples["n_good"]).all()
+    status = pd.read_csv(demo / "simulate_cohort.cohort.status.tsv", sep="\t")
+    assert status.loc[0, ["status", "n_samples", "n_patients"]].tolist() == ["ok", 11, 9]
+
+
+def test_equal_seeds_give_equal_bytes_and_others_do_not(simulate, demo, tmp_path):
+    (again := tmp_path / "again").mkdir()
+    (other := tmp_path / "other").mkdir()
+    simulate(again)
+    assert digests(again) == digests(demo)
+    simulate(other, "--seed", 2)
+    matrix = "cohort/PRE-1/matrix.mtx.gz"
+    assert digests(other)[matrix] != digests(demo)[matrix]
+
+
+def test_a_sample_does_not_depend_on_the_others(simulate, tmp_path):
+    head = "sample,patient,phase,batch\n"
+    for name, text in (("one", "A,P1,PRE,x\n"), ("two", "B,P2,POST,y\nA,P1,PRE,x\n")):
+        (tmp_path / name).mkdir()
+        simulate(tmp_path / name, "--design", design(tmp_path / name, head + text))
+    alone, together = digests(tmp_path / "one" / "cohort" / "A"), digests(tmp_path / "two" / "cohort" / "A")
+    assert alone == together
+
+
+def test_own_design_with_tiny_samples_and_free_phases(simulate, tmp_path):
+    table = "sample\tpatient\tphase\tn_cells\nA\tP1\tearly\t0\nB\tP1\tlate\t1\nC\tP2\tlate\t80\n"
+    simulate(tmp_path, "--design", design(tmp_path, table, "design.tsv"))
+    samples = pd.read_csv(tmp_path / "truth" / "samples.tsv", sep="\t")
+    assert samples["n_cells"].tolist() == [0, 1, 80]
+    assert samples["expected_status"].tolist() == ["skipped_too_few_cells", "skipped_too_few_cells", "ok"]
+    sheet = pd.read_csv(tmp_path / "cohort" / "samplesheet.csv")
+    assert list(sheet.columns) == ["sample", "patient", "phase", "path"]
+    assert np.isnan(samples.loc[0, "median_genes"])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("sample,phase\nA,PRE\n", "columns patient are missing; found sample, phase"),
+        ("sample,patient,phase,color\nA,P,PRE,red\n", "columns color are unknown"),
+        ("sample,patient,phase\n", "no sample below the header"),
+        ("sample,patient,phase\nA,P,PRE\nA,P,POST\n", "sample A occurs 2 times"),
+        ("sample,patient,phase,n_cells\nA,P,PRE,many\n", "row 2, n_cells: 'many' is not a whole number"),
+        ("sample,patient,phase,depth\nA,P,PRE,0\n", "row 2, depth: 0.0 is outside 0.01 to 100"),
+        ("sample,patient,phase\n../A,P,PRE\n", "row 2, sample: '../A' is not an id"),
+    ],
+)
+def test_a_design_that_cannot_be_used_is_refused_with_its_row(simulate, tmp_path, text, message):
+    done = simulate(tmp_path, "--design", design(tmp_path, text), check=False)
+    assert done.returncode == 65
+    assert message in done.stderr
+    assert not (tmp_path / "cohort").exists()
+
+
+def test_too_few_genes_are_refused(run_script, root, tmp_path):
+    assets = root / "assets"
+    options = ("--positions", assets / "gene_positions.tsv.gz", "--markers", assets / "markers.tsv", "--n_genes", 100)
+    done = run_script("simulate_cohort", *options, cwd=tmp_path, check=False)
+    assert done.returncode == 65
+    assert "n_genes is 100: choose" in done.stderr
