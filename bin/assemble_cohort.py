@@ -71,7 +71,7 @@ def main(argv: list[str] | None = None) -> int:
 
     adata = contract.check(anndata.read_h5ad(args.input), args.input, normalised=True)
     cells = read_cells(args.cells)
-    fragments = {path.name: io.read_fragment(path) for path in args.fragments}
+    fragments = assembly.gather({path.name: io.read_fragment(path) for path in args.fragments})
     # fragments hold kept cells; joined to all cells, so that dropped ones have a row with empty values
     joined = assembly.join(cells, fragments)
     check_promise(joined, adata.obs_names)

@@ -13,6 +13,33 @@ from scresist.io import InputError
 UNKNOWN = "unknown"  # category of a yes/no or text value that no step gave
 
 
+def gather(fragments: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """Fragments of a step that ran once per patient become one: equal columns and no cell in common, one below the other.
+
+    Parameters
+    ----------
+    fragments
+        file name -> frame indexed by cell id.
+
+    Returns
+    -------
+    The same mapping with such parts joined under the name of the first; others, also those that contradict each other (`join`
+    refuses them by name), stay as they are.
+    """
+    families: dict[tuple[str, ...], list[str]] = {}
+    for name in sorted(fragments):
+        families.setdefault(tuple(fragments[name].columns), []).append(name)
+    out = {}
+    for names in families.values():
+        cells = np.concatenate([fragments[name].index.to_numpy(dtype=object) for name in names])
+        if len(names) == 1 or len(set(cells)) < len(cells):
+            out.update({name: fragments[name] for name in names})
+            continue
+        filled = [fragments[name] for name in names if len(fragments[name])] or [fragments[names[0]]]
+        out[names[0]] = pd.concat(filled, axis=0).sort_index(kind="stable")
+    return out
+
+
 def join(base: pd.DataFrame, fragments: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Left join of fragments to `base` by cell id; the order of rows in a fragment means nothing.
 

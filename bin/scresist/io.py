@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -44,6 +45,17 @@ def format_float(value: float) -> str:
 
 def write_tsv(frame: pd.DataFrame, path: Path) -> None:
     """Write a tab-separated table: header, no index, six significant digits, missing = empty, booleans as true/false."""
+    text = _tsv(frame)
+    write_atomically(path, lambda p: p.write_text(text, encoding="utf-8", newline=""))
+
+
+def write_tsv_gz(frame: pd.DataFrame, path: Path) -> None:
+    """The same table compressed; without name and time in the gzip header, so that equal tables are equal bytes."""
+    packed = gzip.compress(_tsv(frame).encode("utf-8"), compresslevel=6, mtime=0)
+    write_atomically(path, lambda p: p.write_bytes(packed))
+
+
+def _tsv(frame: pd.DataFrame) -> str:
     out = frame.copy()
     for name in out.columns:
         column = out[name]
@@ -57,9 +69,7 @@ def write_tsv(frame: pd.DataFrame, path: Path) -> None:
                 "" if pd.isna(v) else " ".join(str(v).split()) if isinstance(v, str) else v for v in column.astype(object)
             ]
     # quoting off: the cells hold no tabs or line breaks, and a quote in a name must come back as it went
-    write_atomically(
-        path, lambda p: out.to_csv(p, sep="\t", index=False, na_rep="", quoting=3, lineterminator="\n", encoding="utf-8")
-    )
+    return str(out.to_csv(sep="\t", index=False, na_rep="", quoting=3, lineterminator="\n"))
 
 
 def read_tsv(path: Path, **options: Any) -> pd.DataFrame:

@@ -101,6 +101,33 @@ MARKER_SCORE = "marker_score"
 UNRESOLVED = "unresolved"
 LINEAGES = ("epithelial", "immune", "stromal")
 
+# --- INFER_CNV, CALL_MALIGNANT, TRACE_CLONES
+CNV_SCORE_SUM = "cnv_score_sum"  # sum of squared profile values over genes (the study's score)
+CNV_SCORE_MEAN = "cnv_score_mean"
+CNV_ROLE = "cnv_role"  # reference, query (epithelial) or "" (neither)
+CNV_ROLE_REFERENCE = "reference"
+CNV_ROLE_QUERY = "query"
+CNV_CORR = "cnv_corr"
+MALIGNANT = "malignant"  # malignant, non_malignant, unresolved; missing for cells that are not epithelial
+MALIGNANT_YES = "malignant"
+MALIGNANT_NO = "non_malignant"
+MALIGNANT_BASIS = "malignant_basis"
+CNV_CLUSTER = "cnv_cluster"
+ARM_PROJECTION = "arm_projection"
+QUOTA_TOP10 = "quota_top10"
+REFERENCE_CUT = "reference_cut"
+TUMOUR = "tumour"  # the cell stands for the tumour in later steps; missing for cells that are not epithelial
+TUMOUR_BASIS = "tumour_basis"  # why: cnv (called malignant), epithelial (no copy-number call was possible), none
+CLONE = "clone"  # <patient>.C1 .. by size
+
+# --- SUBCLUSTER_EPITHELIUM, FIND_PROGRAMS
+EPI_CLUSTER = "epi_cluster"
+EPI_UMAP = ("epi_umap_1", "epi_umap_2")
+S_SCORE = "s_score"
+G2M_SCORE = "g2m_score"
+CYCLE_PHASE = "cycle_phase"  # G1, S, G2M; never `phase`, which is the phase of therapy
+MODULE_PREFIX = "module_"  # module_M1 ..: score of a co-expression module
+
 # --- CHECK_DESIGN: what a phase stands for, how much a contrast can carry, what a question is answered with
 ROLE_BASELINE = "baseline"
 ROLE_RESPONSE = "response"
@@ -129,6 +156,7 @@ SKIPPED_FEW_GENES = "skipped_few_genes"
 SKIPPED_ONE_BATCH = "skipped_one_batch"
 NO_REPLICATES = "no_replicates"
 NOT_ESTIMABLE = "not_estimable"
+CNV_QUIET = "cnv_quiet"
 FAILED_NO_CELLS = "failed_no_cells"
 FAILED_UNFILTERED = "failed_unfiltered"
 FAILED_NAN_LOSS = "failed_nan_loss"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from scresist import io
-from scresist.chapters import Bar, Box, Chapter, Heat, Line, Section
+from scresist.layout import Bar, Box, Chapter, Heat, Line, Section
 
 
 def isolate(folder: Path) -> None:
@@ -112,6 +112,18 @@ def ids(chapters: Sequence[Chapter]) -> list[str]:
     return [name for chapter in chapters for name in (chapter.id, *(section.id for section in chapter.sections))]
 
 
+def section_order(chapters: Sequence[Chapter]) -> dict[str, dict[str, int]]:
+    """MultiQC's `report_section_order` for the order given: higher chapters first, lower sections first within one.
+
+    MultiQC places ids without an entry where it likes, so every id gets one.
+    """
+    places: dict[str, dict[str, int]] = {}
+    for at, chapter in enumerate(chapters):
+        places[chapter.id] = {"order": 10 * (len(chapters) - at) + 1000}
+        places.update({section.id: {"order": place} for place, section in enumerate(chapter.sections, start=1)})
+    return places
+
+
 def write(chapters: Sequence[Chapter], title: str, config: Path, style: Path, out: Path, version: str) -> None:
     """Write the page.
 
@@ -148,7 +160,12 @@ def write(chapters: Sequence[Chapter], title: str, config: Path, style: Path, ou
         f"Made by scresist {html.escape(version)}; every table of this page is also a file in the result folder."
     )
     settings_file = Path.cwd() / ".cache" / "multiqc_run.yml"
-    io.write_json({"intro_text": intro, "custom_css_files": [str(Path(style).resolve())]}, settings_file)
+    own = {
+        "intro_text": intro,
+        "custom_css_files": [str(Path(style).resolve())],
+        "report_section_order": section_order(chapters),
+    }
+    io.write_json(own, settings_file)
     multiqc.write_report(
         title=html.escape(title),
         output_dir=str(out.parent.resolve()),

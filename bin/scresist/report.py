@@ -159,16 +159,25 @@ class Tables:
         path = self.files.get(f"{name}.tsv")
         return _read(path) if path else pd.DataFrame()
 
-    def of_samples(self, kind: str) -> pd.DataFrame:
-        """All `<sample>.<kind>.tsv` one below the other, with the column `sample`."""
+    def of_units(self, kind: str, column: str) -> pd.DataFrame:
+        """All `<unit>.<kind>.tsv` (per patient, contrast ...) one below the other; `column` names the unit of each row."""
         frames = []
         for name, path in self.files.items():
             if name.endswith(f".{kind}.tsv"):
                 frame = _read(path)
-                if keys.SAMPLE not in frame.columns:
-                    frame.insert(0, keys.SAMPLE, name.removesuffix(f".{kind}.tsv"))
+                if column not in frame.columns:
+                    frame.insert(0, column, name.removesuffix(f".{kind}.tsv"))
                 frames.append(frame)
         return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+
+    def of_samples(self, kind: str) -> pd.DataFrame:
+        """All `<sample>.<kind>.tsv` one below the other, with the column `sample`."""
+        return self.of_units(kind, keys.SAMPLE)
+
+    def pictures(self, kind: str) -> dict[str, bytes]:
+        """Unit -> content of `<unit>.<kind>.png`: figures drawn by the step that holds the data behind them."""
+        found = {name.removesuffix(f".{kind}.png"): path for name, path in self.files.items() if name.endswith(f".{kind}.png")}
+        return {unit: path.read_bytes() for unit, path in sorted(found.items(), key=lambda item: natural(item[0]))}
 
 
 def _read(path: Path) -> pd.DataFrame:

@@ -25,6 +25,24 @@ def test_join_goes_by_id_not_by_place():
     pd.testing.assert_frame_equal(joined, shuffled)
 
 
+def test_parts_of_patients_become_one_fragment():
+    one = pd.DataFrame({"clone": ["P1.C1"]}, index=["b:1"])
+    two = pd.DataFrame({"clone": ["P2.C1", "P2.C2"]}, index=["a:1", "a:2"])
+    none = pd.DataFrame({"clone": pd.Series([], dtype=object)}, index=pd.Index([], dtype=object))
+    other = pd.DataFrame({"cluster": ["0"]}, index=["b:1"])
+    found = assembly.gather({"P2.clones.parquet": two, "P1.clones.parquet": one, "P3.clones.parquet": none, "c": other})
+    assert sorted(found) == ["P1.clones.parquet", "c"]
+    assert found["P1.clones.parquet"]["clone"].to_dict() == {"a:1": "P2.C1", "a:2": "P2.C2", "b:1": "P1.C1"}
+
+
+def test_parts_that_share_a_cell_stay_apart_and_are_refused():
+    one = pd.DataFrame({"clone": ["P1.C1"]}, index=["b:1"])
+    found = assembly.gather({"x": one, "y": one})
+    assert sorted(found) == ["x", "y"]
+    with pytest.raises(InputError, match="y: column `clone` stands in x too"):
+        assembly.join(pd.DataFrame(index=["b:1"]), found)
+
+
 def test_gaps_keep_whole_numbers_and_truth_values():
     fragment = pd.DataFrame({"n": [3], "yes": [True]}, index=["S1:a"])
     joined = assembly.join(base(), {"x.parquet": fragment})

@@ -25,7 +25,7 @@ SCRIPTS = sorted(BIN.glob("*.py"))
 MODULES = sorted(PACKAGE.rglob("*.py"))
 PROCESS_FILES = sorted(p for p in (ROOT / "modules").glob("*/*.nf") if p.name != "main.nf")
 # Plumbing knows files and arguments and no biology; every other module of the package is a kernel (architecture.md).
-REPORT_PARTS = {"chapters", "page", "report"}
+REPORT_PARTS = {"chapters", "layout", "page", "report", *(m.stem for m in MODULES if m.stem.startswith("chapter_"))}
 PLUMBING = {"__init__", "cli", "contract", "io", "keys", "provenance", "status", *REPORT_PARTS}
 # What a kernel may take from io: the error that names bad input, and how a number is written.
 KERNEL_MAY_IMPORT_FROM_IO = {"InputError", "format_float"}
