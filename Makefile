@@ -6,7 +6,7 @@ SHELL := bash
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv/bin
 ENGINE ?= docker
-TOOLS := core scvi typist report
+TOOLS := core scvi typist tumour report
 export PYTEST_ADDOPTS ?= -p no:cacheprovider
 
 .PHONY: help setup demo test test-all lint unit pipeline code docs lock images bench clean

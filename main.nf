@@ -1,11 +1,12 @@
 #!/usr/bin/env nextflow
 
-// scresist: why does this tumour resist? Parameters -> design -> samples -> cohort -> report.
+// scresist: why does this tumour resist? Parameters -> design -> samples -> cohort -> tumour -> report.
 
 include { SIMULATE } from './modules/simulate'
 include { DESIGN   } from './modules/design'
 include { SAMPLE   } from './modules/sample'
 include { COHORT   } from './modules/cohort'
+include { TUMOUR   } from './modules/tumour'
 include { REPORT   } from './modules/report'
 
 // A file parameter, or the bundled default.
@@ -18,6 +19,11 @@ def optional(value) {
     return value ? file(value, checkIfExists: true) : []
 }
 
+// Paths of a comma list, in their order.
+def listed(value) {
+    return value ? value.tokenize(',').collect { path -> file(path.trim(), checkIfExists: true) } : []
+}
+
 workflow {
     def schema = file("${projectDir}/nextflow_schema.json")
     if (params.help) {
@@ -25,8 +31,11 @@ workflow {
         exit(0)
     }
     def problems = Parameters.problems(params, schema)
-    if (!params.demo && !params.input) {
-        problems << '--input: required: the samplesheet (or -profile demo for a simulated cohort)'
+    if (params.from_annotated && (params.input || params.demo)) {
+        problems << "--from_annotated: takes the place of ${params.demo ? '-profile demo' : '--input'}; give one of them"
+    }
+    if (!params.demo && !params.input && !params.from_annotated) {
+        problems << '--input: required: the samplesheet (or --from_annotated with an annotated object, or -profile demo for a simulated cohort)'
     }
     if (problems) {
         error("${problems.size()} problem(s) with the parameters; nothing was run:\n" + problems.collect { text -> "  - ${text}" }.join('\n'))
@@ -35,26 +44,48 @@ workflow {
     def positions = given(params.gene_positions, 'gene_positions.tsv.gz')
     def markers = given(params.markers, 'markers.tsv')
     def label_map = given(params.label_map, 'label_map.tsv')
-    def models = params.celltypist_models ? params.celltypist_models.tokenize(',').collect { path -> file(path.trim(), checkIfExists: true) } : []
+    def models = listed(params.celltypist_models)
+    def tumour_tables = [
+        arms: given(params.arms, 'arms.tsv'),
+        panels: given(params.panels, 'panels.tsv'),
+        cell_cycle: given(params.cell_cycle, 'cell_cycle.tsv'),
+        gene_sets: (params.skip_go ? [] : [given(null, 'go_bp.gmt.gz')]) + listed(params.gene_sets),
+        networks: [given(null, 'progeny.tsv.gz')] + listed(params.networks),
+    ]
     def report_texts = ['citations.tsv', 'methods_text.yml', 'multiqc_config.yml', 'report.css'].collect { name -> given(null, name) }
     // --phases is a table when such a file exists, else an ordered list (conf/modules.config passes the list on)
     def phase_table = params.phases && !params.phases.contains(',') && file(params.phases).exists() ? file(params.phases) : given(null, 'phases.tsv')
 
-    def sheet = channel.empty()
+    def aliases = given(null, 'gene_aliases.tsv.gz')
     def truth = channel.empty()
-    if (params.demo) {
-        SIMULATE(positions, markers, optional(params.demo_design))
-        sheet = SIMULATE.out.sheet
-        truth = SIMULATE.out.truth
+    def cells = channel.empty()
+    if (params.from_annotated) {
+        // the object stands in for samples and cohort, and the samples behind its cells are read from it
+        COHORT(channel.empty(), channel.of(file(params.from_annotated, checkIfExists: true)), positions, aliases, markers, label_map, models)
+        DESIGN(channel.empty(), COHORT.out.sheet, phase_table, optional(params.contrasts))
+        cells = COHORT.out.cells
     }
     else {
-        sheet = channel.of(file(params.input, checkIfExists: true))
+        def sheet = channel.empty()
+        if (params.demo) {
+            SIMULATE(positions, markers, tumour_tables.arms, optional(params.demo_design))
+            sheet = SIMULATE.out.sheet
+            truth = SIMULATE.out.truth
+        }
+        else {
+            sheet = channel.of(file(params.input, checkIfExists: true))
+        }
+        DESIGN(sheet, channel.empty(), phase_table, optional(params.contrasts))
+        SAMPLE(DESIGN.out.samples, positions, aliases, markers, params.ambient)
+        COHORT(SAMPLE.out.h5ad, channel.empty(), positions, aliases, markers, label_map, models)
+        cells = SAMPLE.out.cells
     }
-
-    DESIGN(sheet, phase_table, optional(params.contrasts))
-    SAMPLE(DESIGN.out.samples, positions, given(null, 'gene_aliases.tsv.gz'), markers, params.ambient)
-    COHORT(SAMPLE.out.h5ad, markers, label_map, models)
-    REPORT(COHORT.out.merged, SAMPLE.out.cells, truth, report_texts)
+    if (!params.skip_tumour) {
+        def cohort = [merged: COHORT.out.merged, annotation: COHORT.out.annotation, embedding: COHORT.out.embedding, clusters: COHORT.out.clusters]
+        def design = [samples: DESIGN.out.sample_table, phases: DESIGN.out.phases, contrasts: DESIGN.out.contrasts]
+        TUMOUR(cohort, design, tumour_tables, params.stratify_markers.tokenize(','))
+    }
+    REPORT(COHORT.out.merged, cells, truth, report_texts)
 
     def run = workflow // inside the handler the name means something else
     def given_params = params

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Compare what SIMULATE_COHORT planted with what the pipeline found.
 
-    check_recovery.py --cells results/cells.parquet --truth truth/
+    check_recovery.py --cells results/cells.parquet --truth truth/ --tables tables/
 
 Writes recovery.tsv: one row per planted thing with its figure and floor. Exit code 0 even when a floor is missed (the rows and
-the status say so); with --strict 65. A floor can be changed: --floors main_types=0.9 subtypes=0.6.
+the status say so); with --strict 65. A floor can be changed: --floors main_types=0.9 subtypes=0.6. --tables is a folder with the
+tables of the run by their names. What a switched-off step would have given is `not_estimable`, neither reached nor missed.
 """
 
 from __future__ import annotations
@@ -18,9 +19,14 @@ import pandas as pd
 from scresist import cli, io, keys, provenance, recovery, status
 
 STEP = "check_recovery"
+TEXT_COLUMNS = (
+    "sample", "patient", "phase", "clone", "contrast", "gene", "module", "module_found", "trait", "level", "cell_type", "class",
+    "expected_class", "status", "kind", "marker", "matched", "unit", "direction", "panel",
+)  # fmt: skip
 COLUMNS = ["what", "planted", "recovered", "metric", "value", "floor", "passed", "n", "explanation"]
-# What must be reached; proportions_difference is a ceiling. Values: the aims of the demo (types) and methods.md (doublets), the
-# others chosen before the first full run, not tuned to its result: a miss is a finding about a step, to be looked into there.
+# What must be reached; proportions_difference and genes_fdr are ceilings. Values: the aims of the demo (types) and methods.md
+# (doublets, tumour), the others chosen before the first full run, not tuned to its result: a miss is a finding about a step, to
+# be looked into there.
 FLOORS = {
     "main_types": 0.97,
     "subtypes": 0.70,
@@ -31,9 +37,29 @@ FLOORS = {
     "proportions": 0.97,
     "proportions_difference": 0.06,
     "batches_mix": 0.80,
+    "malignant": 0.97,
+    "cnv_quiet": 1.0,
+    "clones": 0.85,
+    "clones_median": 0.95,
+    "one_clone_tumours": 1.0,
+    "clone_shares": 0.90,
+    "clone_changes": 1.0,
+    "genes_recall": 0.80,
+    "genes_fdr": 0.10,
+    "modules": 0.80,
+    "module_traits": 1.0,
+    "marker_genes": 0.90,
+    "panels": 0.90,
 }
 NEEDED = (keys.KEPT, keys.DROP_REASON, keys.DOUBLET_SCORE, keys.MAIN_TYPE, keys.SUBTYPE, keys.CLUSTER)
-PLANTED = ("cell", "sample", "batch", "main_type", "subtype", "is_malignant", "is_doublet", "doublet_kind", "is_poor")
+OPTIONAL = (keys.MALIGNANT, keys.CLONE)  # of steps that can be switched off
+PLANTED = (
+    "cell", "sample", "patient", "batch", "main_type", "subtype", "is_malignant", "is_doublet", "doublet_kind", "is_poor",
+    "clone",
+)  # fmt: skip
+HAS_CLONES, QUIET, TUMOUR_FREE = "clones", "quiet", "none"  # kinds in truth/tumours.tsv
+GREY = "grey"  # genes without a module
+TRUTH_TABLES = ("tumours", "clones", "clone_changes", "expression", "modules", "marker", "panels")
 
 
 def floor_value(text: str) -> tuple[str, float]:
@@ -49,13 +75,115 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     made = cli.parser(__doc__)
     made.add_argument("--cells", type=Path, required=True, help="cells.parquet of ASSEMBLE_COHORT")
     made.add_argument("--truth", type=Path, required=True, help="folder truth/ of SIMULATE_COHORT")
+    made.add_argument(
+        "--tables", type=Path, help="folder with the tables of the run (default: none; figures from tables are left out)"
+    )
     made.add_argument("--floors", nargs="*", type=floor_value, default=[], metavar="NAME=VALUE", help=f"defaults: {FLOORS}")
     made.add_argument("--strict", action="store_true", help="exit code 65 when a floor is missed")
     return made.parse_args(argv)
 
 
+class RunTables:
+    """Tables of a run in one folder, by name."""
+
+    def __init__(self, folder: Path | None):
+        self.folder = folder
+
+    def units(self, name: str, columns: tuple[str, ...]) -> dict[str, pd.DataFrame]:
+        """Unit -> table of all files `<unit>.<name>.tsv` (or .tsv.gz), and of `<name>.tsv` as the unit ""; columns are checked.
+
+        Raises
+        ------
+        InputError
+            when a table lacks a column.
+        """
+        found, problems = {}, []
+        paths = sorted(self.folder.iterdir()) if self.folder is not None and self.folder.is_dir() else []
+        for path in paths:
+            stem = path.name.removesuffix(".gz")
+            if stem != f"{name}.tsv" and not stem.endswith(f".{name}.tsv"):
+                continue
+            table = io.read_tsv(path, dtype=dict.fromkeys(TEXT_COLUMNS, str))
+            absent = [column for column in columns if column not in table]
+            if absent:
+                problems.append(f"{path}: columns {', '.join(absent)} are missing; found {', '.join(table.columns)}")
+            table = table.fillna({column: "" for column in TEXT_COLUMNS if column in table})
+            found[stem.removesuffix(f"{name}.tsv").removesuffix(".")] = table
+        if problems:
+            raise io.InputError("; ".join(problems))
+        return found
+
+    def joined(self, name: str, columns: tuple[str, ...]) -> pd.DataFrame | None:
+        """The same below one another; None where there is no such file."""
+        found = self.units(name, columns)
+        return pd.concat(found.values(), ignore_index=True) if found else None
+
+
+class Ledger:
+    """Rows of the table of recovery."""
+
+    def __init__(self, floors: dict[str, float]):
+        self.floors = floors
+        self.rows: list[dict[str, object]] = []
+
+    def add(
+        self,
+        what: str,
+        planted: object,
+        recovered: object,
+        metric: str,
+        value: float,
+        n: int,
+        text: str,
+        ceiling: bool = False,
+        judged: bool = True,
+    ) -> None:
+        """A figure with its verdict. A figure that cannot be computed has not been reached; `judged` False: no floor applies."""
+        floor = self.floors.get(what, np.nan) if judged else np.nan
+        passed = None
+        if not np.isnan(floor):
+            passed = bool(value <= floor if ceiling else value >= floor)
+        self.rows.append(dict(zip(COLUMNS, (what, planted, recovered, metric, value, floor, passed, n, text), strict=True)))
+
+    def absent(self, what: str, planted: object, metric: str, reason: str) -> None:
+        """A figure whose step was switched off, or for which nothing was planted: neither reached nor missed."""
+        self.rows.append(
+            dict(
+                zip(
+                    COLUMNS,
+                    (what, planted, keys.NOT_ESTIMABLE, metric, np.nan, self.floors.get(what, np.nan), None, 0, reason),
+                    strict=True,
+                )
+            )
+        )
+
+    def table(self) -> pd.DataFrame:
+        """All rows."""
+        return pd.DataFrame(self.rows, columns=COLUMNS).assign(passed=lambda t: t["passed"].astype("boolean"))
+
+
+def read_truth_tables(truth: Path) -> dict[str, pd.DataFrame]:
+    """Truth tables of the tumour by name.
+
+    Raises
+    ------
+    InputError
+        naming those that are missing.
+    """
+    missing = [f"{truth / name}.tsv" for name in TRUTH_TABLES if not (truth / f"{name}.tsv").is_file()]
+    if missing:
+        raise io.InputError(f"{', '.join(missing)} not found; truth/ must come from the same version of SIMULATE_COHORT")
+    made = {}
+    for name in TRUTH_TABLES:
+        table = io.read_tsv(truth / f"{name}.tsv", dtype=dict.fromkeys(TEXT_COLUMNS, str))
+        made[name] = table.fillna({column: "" for column in TEXT_COLUMNS if column in table})
+    return made
+
+
 def read_joined(cells_path: Path, truth: Path) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Planted droplets with what the pipeline says of each, the planted samples and the planted shares.
+
+    Columns of steps that were switched off are absent.
 
     Raises
     ------
@@ -84,9 +212,10 @@ def read_joined(cells_path: Path, truth: Path) -> tuple[pd.DataFrame, pd.DataFra
             f"{cells_path}: {lost.sum()} of {len(joined)} planted droplets have no row, the first is "
             f"{joined.loc[lost, keys.CELL].iloc[0]}; is truth/ of the same run?"
         )
-    joined = joined.merge(found[[keys.CELL, *NEEDED]], on=keys.CELL, how="left", validate="one_to_one")
+    optional = [name for name in OPTIONAL if name in found]
+    joined = joined.merge(found[[keys.CELL, *NEEDED, *optional]], on=keys.CELL, how="left", validate="one_to_one")
     joined[keys.KEPT] = joined[keys.KEPT].fillna(False).astype(bool)
-    for name in (keys.MAIN_TYPE, keys.SUBTYPE, keys.DROP_REASON):
+    for name in (keys.MAIN_TYPE, keys.SUBTYPE, keys.DROP_REASON, *optional):
         joined[name] = joined[name].astype(object).where(joined[name].notna(), "").astype(str)
     joined.loc[joined[keys.KEPT] & (joined[keys.MAIN_TYPE] == ""), keys.MAIN_TYPE] = keys.UNRESOLVED
     samples = io.read_tsv(files[1], dtype={"sample": str})
@@ -94,20 +223,9 @@ def read_joined(cells_path: Path, truth: Path) -> tuple[pd.DataFrame, pd.DataFra
     return joined, samples, shares
 
 
-def rows(cells: pd.DataFrame, samples: pd.DataFrame, shares: pd.DataFrame, floors: dict[str, float]) -> pd.DataFrame:
-    """The table of recovery."""
-    made = []
-
-    def add(
-        what: str, planted: object, recovered: object, metric: str, value: float, n: int, text: str, ceiling: bool = False
-    ) -> None:
-        floor = floors.get(what, np.nan)
-        passed = None
-        if not np.isnan(floor):
-            # a figure that cannot be computed has not been reached
-            passed = bool(value <= floor if ceiling else value >= floor)
-        made.append(dict(zip(COLUMNS, (what, planted, recovered, metric, value, floor, passed, n, text), strict=True)))
-
+def cohort_rows(ledger: Ledger, cells: pd.DataFrame, samples: pd.DataFrame, shares: pd.DataFrame) -> None:
+    """Rows of cell types, doublets, poor cells, samples, composition and batches."""
+    add = ledger.add
     n_types = cells["planted_main_type"].nunique()
     value, n = recovery.main_type_accuracy(cells)
     name, recall, n_weak = recovery.weakest_type(cells)
@@ -160,10 +278,220 @@ def rows(cells: pd.DataFrame, samples: pd.DataFrame, shares: pd.DataFrame, floor
     n_batches = cells["planted_batch"].nunique()
     n_clusters = cells.loc[cells[keys.KEPT], keys.CLUSTER].nunique()
     text = "1: clusters hold the batches as the cell type does; 0: every cluster holds one batch. Without malignant cells."
-    if n_batches < 2:
-        floors = {**floors, "batches_mix": np.nan}
-    add("batches_mix", f"{n_batches} batches", f"{n_clusters} clusters", "entropy_ratio", value, n, text)
-    return pd.DataFrame(made, columns=COLUMNS).assign(passed=lambda t: t["passed"].astype("boolean"))
+    planted = f"{n_batches} batches"
+    add("batches_mix", planted, f"{n_clusters} clusters", "entropy_ratio", value, n, text, judged=n_batches > 1)
+
+
+def listed(values: pd.Series, digits: int = 3) -> str:
+    """`name value` joined by commas."""
+    return ", ".join(f"{name} {value:.{digits}f}" for name, value in values.items())
+
+
+def malignant_rows(ledger: Ledger, cells: pd.DataFrame, truth: dict[str, pd.DataFrame], tables: RunTables) -> None:
+    """Rows of malignant cells: tumours with copy-number events, and those without."""
+    kinds = truth["tumours"].set_index("patient")["kind"]
+    with_events = recovery.judged_patients(cells, list(kinds.index[kinds == HAS_CLONES]))
+    quiet = recovery.judged_patients(cells, list(kinds.index[kinds == QUIET]))
+    kept = set(cells.loc[cells[keys.KEPT], "planted_patient"])
+    quiet = sorted([*quiet, *(name for name in kinds.index[kinds == TUMOUR_FREE] if name in kept)])
+    wanted = f"{len(with_events)} tumours", f"{len(quiet)} quiet"
+    for what, names, text, metric in (("malignant", with_events, wanted[0], "f1"), ("cnv_quiet", quiet, wanted[1], "share")):
+        if keys.MALIGNANT not in cells:
+            ledger.absent(what, text, metric, f"cells.parquet has no column {keys.MALIGNANT}: CALL_MALIGNANT was switched off.")
+        elif not names:
+            ledger.absent(what, text, metric, f"No such patient with {recovery.MIN_MALIGNANT} kept malignant cells was planted.")
+    if keys.MALIGNANT not in cells:
+        return
+    if with_events:
+        score = recovery.malignant_f1(cells, with_events)
+        text = f"Calls `malignant` against planted, single cells of all types; the lowest of the patients: {listed(score['f1'])}."
+        worst = score["f1"].idxmin()
+        reached = int((score["f1"] >= ledger.floors["malignant"]).sum())
+        ledger.add(
+            "malignant", wanted[0], f"{reached} reach it", "f1", float(score["f1"].min()), int(score.loc[worst, "n"]), text
+        )
+    if quiet:
+        table = tables.joined("malignant", ("patient", "status"))
+        words = None if table is None else table.drop_duplicates("patient").set_index("patient")["status"]
+        verdict = recovery.quiet_verdicts(cells, quiet, words)
+        text = f"Patients without copy-number events whose epithelial cells all stay unresolved: {', '.join(quiet)}; "
+        text += f"wrong: {', '.join(verdict.index[~verdict]) or 'none'}."
+        ledger.add("cnv_quiet", wanted[1], f"{int(verdict.sum())} right", "share", *recovery.share(verdict), text)
+
+
+def clone_rows(ledger: Ledger, cells: pd.DataFrame, truth: dict[str, pd.DataFrame], tables: RunTables) -> None:
+    """Rows of clones: partition, number, shares, changes."""
+    kinds = truth["tumours"].set_index("patient")["kind"]
+    patients = recovery.judged_patients(cells, list(kinds.index[kinds == HAS_CLONES]))
+    planted = (
+        f"{cells.loc[cells['planted_patient'].isin(patients) & (cells['planted_clone'] != ''), 'planted_clone'].nunique()} clones"
+    )
+    metrics = {
+        "clones": "ari",
+        "clones_median": "ari",
+        "one_clone_tumours": "share",
+        "clone_shares": "share",
+        "clone_changes": "share",
+    }
+    if keys.CLONE not in cells or not patients:
+        why = (
+            "cells.parquet has no column clone: TRACE_CLONES was switched off."
+            if patients
+            else "No tumour with clones was planted."
+        )
+        for what, metric in metrics.items():
+            ledger.absent(what, planted, metric, why)
+        return
+    agreement = recovery.clone_agreement(cells, patients)
+    n, found = int(agreement["n"].sum()), f"{int(agreement['n_found'].sum())} clones"
+    text = f"Adjusted Rand index of planted and found clones of malignant cells; the lowest of: {listed(agreement['ari'])}."
+    ledger.add("clones", planted, found, "ari", float(agreement["ari"].min()), n, text)
+    text = f"The same, median of {len(agreement)} patients."
+    ledger.add("clones_median", planted, found, "ari", float(agreement["ari"].median()), n, text)
+    single = agreement[agreement["n_planted"] == 1]
+    if single.empty:
+        ledger.absent("one_clone_tumours", "0 tumours", "share", "No tumour of one clone was planted.")
+    else:
+        whole = single["n_found"] == 1
+        text = f"Tumours of one planted clone in which one clone was found; wrong: {', '.join(single.index[~whole]) or 'none'}."
+        ledger.add(
+            "one_clone_tumours", f"{len(single)} tumours", f"{int(whole.sum())} whole", "share", *recovery.share(whole), text
+        )
+
+    matched = recovery.match_clones(cells, patients)
+    shares = tables.joined("clone_phases", ("patient", "clone", "phase", "N", "ci_low", "ci_high"))
+    of_patients = truth["clones"][truth["clones"]["patient"].isin(patients)]
+    value, n, missed = np.nan, 0, []
+    if shares is not None:
+        value, n, missed = recovery.share_coverage(of_patients, matched, shares)
+    if n:
+        text = (
+            f"Planted shares of clones by phase inside the interval of the found clone; outside: {', '.join(missed) or 'none'}."
+        )
+        ledger.add("clone_shares", f"{n} shares", f"{n - len(missed)} inside", "share", value, n, text)
+    else:
+        ledger.absent(
+            "clone_shares", planted, "share", "No table *.clone_phases.tsv with shares of the planted clones is at hand."
+        )
+
+    changes = tables.joined("clone_changes", ("patient", "clone", "contrast", "class"))
+    of_patients = truth["clone_changes"][truth["clone_changes"]["patient"].isin(patients)]
+    value, n, missed = np.nan, 0, []
+    if changes is not None:
+        value, n, missed = recovery.change_verdicts(of_patients, matched, changes)
+    if n:
+        text = f"Planted changes of {recovery.MIN_CHANGE:g} or more named rightly; wrong: {'; '.join(missed) or 'none'}."
+        ledger.add("clone_changes", f"{n} changes", f"{n - len(missed)} right", "share", value, n, text)
+    else:
+        ledger.absent("clone_changes", planted, "share", "No table *.clone_changes.tsv compares phases with a planted change.")
+
+
+def gene_rows(ledger: Ledger, truth: dict[str, pd.DataFrame], tables: RunTables) -> None:
+    """Rows of genes that change in tumour cells, in every contrast that pseudobulk could test."""
+    planted = truth["expression"]
+    scores, thin = {}, {}
+    for contrast, table in tables.units("de_pseudobulk", ("cell_type", "gene", "log2fc", "p_adjusted", "evidence")).items():
+        own = planted[planted["contrast"] == contrast]
+        found = table[table["cell_type"] == keys.TUMOUR]
+        if found["p_adjusted"].notna().any() and len(own):
+            figures = recovery.gene_recovery(own, found)
+            # with two patients a side it is hardly known how far patients differ: a gene of one tumour looks like one of a phase
+            (scores if (found["evidence"] == keys.REPLICATED).any() else thin)[contrast] = figures
+    score = pd.DataFrame(scores).T
+    aside = "".join(
+        f" Not judged, fewer than 3 patients a side: {contrast}, recall {figures['recall']:.3f}, fdr {figures['fdr']:.3f}."
+        for contrast, figures in sorted(thin.items())
+    )
+    if score.empty or score["recall"].isna().all():
+        for what in ("genes_recall", "genes_fdr"):
+            ledger.absent(
+                what, "0 contrasts", what.removeprefix("genes_"), "No *.de_pseudobulk.tsv.gz tests tumour cells of these phases."
+            )
+        return
+    planted_text = f"{int(score['n_planted'].sum())} genes in {len(score)} contrasts"
+    called, n = f"{int(score['n_called'].sum())} called", int(score["n_planted"].sum())
+    text = f"Genes planted with |log2 fold change| >= {recovery.MIN_LOG2FC:g} in tumour cells that pseudobulk called; "
+    text += f"the lowest of the contrasts: {listed(score['recall'])}.{aside}"
+    ledger.add("genes_recall", planted_text, called, "recall", float(score["recall"].min()), n, text)
+    text = f"Share of the called genes that were not planted; must not exceed the bound; the highest of: {listed(score['fdr'])}."
+    ledger.add(
+        "genes_fdr", planted_text, called, "fdr", float(score["fdr"].max()), int(score["n_called"].sum()), text, ceiling=True
+    )
+
+
+def module_rows(ledger: Ledger, truth: dict[str, pd.DataFrame], tables: RunTables) -> None:
+    """Rows of co-expression modules and of the traits they follow."""
+    planted = truth["modules"]
+    text = f"{planted['module'].nunique()} modules"
+    # `modules.tsv` has the genes; `*.modules.tsv` does not exist, so the whole name is asked for
+    found = tables.units("modules", ("gene", "module")).get("")
+    if found is None:
+        for what, metric in (("modules", "ari"), ("module_traits", "share")):
+            ledger.absent(what, text, metric, "No modules.tsv is at hand: FIND_PROGRAMS was switched off.")
+        return
+    ari, n, n_seen, partner = recovery.module_agreement(planted, found)
+    told = f"Planted module genes that are in a found module: {n} of {n_seen} in the network; adjusted Rand index over them. "
+    told += "; ".join(
+        f"{name} is {other} ({int((found['module'] == other).sum())} genes)" for name, other in sorted(partner.items())
+    )
+    ledger.add("modules", text, f"{found.loc[found['module'] != GREY, 'module'].nunique()} modules", "ari", ari, n, told + ".")
+    traits = tables.units("module_traits", ("module", "trait", "level", "rho")).get("")
+    at_samples = None if traits is None else traits[traits["level"] == keys.SAMPLE]
+    if at_samples is None or not (set(planted["trait"]) & set(at_samples.loc[at_samples["rho"].notna(), "trait"])):
+        ledger.absent(
+            "module_traits", text, "share", "No module_traits.tsv correlates modules with these traits at sample level."
+        )
+        return
+    verdict = recovery.trait_verdicts(planted, partner, at_samples)
+    told = "Modules with the planted sign on their trait, to which no other module is linked more closely; "
+    told += f"wrong: {', '.join(verdict.index[~verdict]) or 'none'}."
+    ledger.add("module_traits", text, f"{int(verdict.sum())} right", "share", *recovery.share(verdict), told)
+
+
+def marker_rows(ledger: Ledger, truth: dict[str, pd.DataFrame], tables: RunTables) -> None:
+    """Row of the genes that cells of the marker's stratum share."""
+    planted = truth["marker"]
+    marker = next(iter(planted["marker"]), "")
+    table = tables.units("marker_de", ("gene", "matched", "unit", "log2fc")).get(marker)
+    own = None if table is None else table[(table["matched"] == keys.YES) & (table["unit"] == "cell")]
+    if own is None or own["log2fc"].notna().sum() == 0:
+        ledger.absent("marker_genes", f"{len(planted)} genes", "share", "No table marker_de of the planted marker is at hand.")
+        return
+    value, n = recovery.marker_recall(planted, own)
+    text = (
+        f"Planted genes of the {marker} stratum that are higher in {marker}-positive tumour cells, depth-matched within samples."
+    )
+    ledger.add("marker_genes", f"{len(planted)} genes", f"{round(value * n) if n else 0} higher", "share", value, n, text)
+
+
+def panel_rows(ledger: Ledger, truth: dict[str, pd.DataFrame], tables: RunTables) -> None:
+    """Row of the planted directions in genes of panels."""
+    values = tables.units("panel_values", ("gene", "cell_type", "patient", "phase", "mean")).get("")
+    verdict = pd.Series(dtype=bool) if values is None else recovery.panel_verdicts(truth["panels"], values)
+    if verdict.empty:
+        ledger.absent(
+            "panels", f"{truth['panels']['gene'].nunique()} genes", "share", "No panel_values.tsv holds the planted genes."
+        )
+        return
+    text = "Planted directions of panel genes between phases, by cell type, within patients where both phases are there; wrong: "
+    ledger.add(
+        "panels",
+        f"{len(verdict)} directions",
+        f"{int(verdict.sum())} right",
+        "share",
+        *recovery.share(verdict),
+        text + f"{', '.join(verdict.index[~verdict]) or 'none'}.",
+    )
+
+
+def tumour_rows(ledger: Ledger, cells: pd.DataFrame, truth: dict[str, pd.DataFrame], tables: RunTables) -> None:
+    """Rows of everything planted in tumour cells."""
+    malignant_rows(ledger, cells, truth, tables)
+    clone_rows(ledger, cells, truth, tables)
+    gene_rows(ledger, truth, tables)
+    module_rows(ledger, truth, tables)
+    marker_rows(ledger, truth, tables)
+    panel_rows(ledger, truth, tables)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -172,7 +500,10 @@ def main(argv: list[str] | None = None) -> int:
     cli.limit_threads(args.threads)
     cells, samples, shares = read_joined(args.cells, args.truth)
     floors = FLOORS | dict(args.floors)
-    table = rows(cells, samples, shares, floors)
+    ledger = Ledger(floors)
+    cohort_rows(ledger, cells, samples, shares)
+    tumour_rows(ledger, cells, read_truth_tables(args.truth), RunTables(args.tables))
+    table = ledger.table()
     io.write_tsv(table, Path("recovery.tsv"))
 
     judged = table[table["passed"].notna()]

@@ -1,22 +1,26 @@
 #!/usr/bin/env python3
 """Draw a cohort with planted truth: 9 patients, 11 samples in the phases PRE, RES, PRE-R, POST, or a design of your own.
 
-    simulate_cohort.py --positions assets/gene_positions.tsv.gz --markers assets/markers.tsv --seed 1
+    simulate_cohort.py --positions assets/gene_positions.tsv.gz --arms assets/arms.tsv --markers assets/markers.tsv --seed 1
 
 Writes `cohort/` (samplesheet.csv and one 10x folder per sample: the input of the pipeline) and `truth/` (what was planted; no
 analysis step reads it). Equal options and seed give equal bytes. A sample's counts follow from the seed, its own row of the
 design and the number of genes: other samples can come and go.
 
 --design: a table (.csv, or tab-separated) with the columns sample, patient, phase and, where wanted, batch, n_cells (droplets;
-empty = about --n_cells), depth (factor on counts per cell), response, treated, saturation_pct, reads_in_cells_pct. The phases
-RES, POST and PRE-R shift the shares of the cell types against all others (scresist/simulation.py, PHASE_SHIFTS).
+empty = about --n_cells), depth (factor on counts per cell), epithelial (factor on the odds of the epithelial share), tumour
+(`clones`, the default; `quiet`: malignant cells without copy-number events; `none`: no malignant cells; one word per patient),
+response, treated, saturation_pct, reads_in_cells_pct. The phases RES, POST and PRE-R differ from all others in the shares of the
+cell types (scresist/simulation.py, PHASE_SHIFTS) and in genes, modules and clones (scresist/simulation_tumour.py).
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import gzip
 import io as std_io
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -24,12 +28,12 @@ import pandas as pd
 from scipy import sparse
 from scipy.io import mmwrite
 
-from scresist import cli, io, keys, provenance, simulation, status
+from scresist import cli, io, keys, provenance, simulation, simulation_tumour, status
 
 STEP = "simulate_cohort"
 MIN_CELLS_SAMPLE = 50  # FILTER_CELLS: a sample with fewer cells leaves the cohort
 REQUIRED = ["sample", "patient", "phase"]
-OPTIONAL = ["batch", "n_cells", "depth", "response", "treated", "saturation_pct", "reads_in_cells_pct"]
+OPTIONAL = ["batch", "n_cells", "depth", "epithelial", "tumour", "response", "treated", "saturation_pct", "reads_in_cells_pct"]
 SHEET = ["sample", "patient", "phase", "path", "batch", "response", "treated", "saturation_pct", "reads_in_cells_pct"]
 
 
@@ -37,6 +41,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Options of the script."""
     made = cli.parser(__doc__)
     made.add_argument("--positions", type=Path, required=True, help="assets/gene_positions.tsv.gz")
+    made.add_argument("--arms", type=Path, required=True, help="assets/arms.tsv: chromosome arms (chromosome, arm, start, end)")
     made.add_argument("--markers", type=Path, required=True, help="assets/markers.tsv")
     made.add_argument("--design", type=Path, help="your own design; default: the demo cohort")
     made.add_argument("--n_cells", type=cli.number(1, 20000, int), default=450, help="mean droplets per sample (default 450)")
@@ -51,6 +56,15 @@ def read_positions(path: Path) -> pd.DataFrame:
     if missing:
         raise io.InputError(f"{path}: columns {', '.join(missing)} are missing; found {', '.join(table.columns)}")
     return table.assign(gene_id=table["gene_id"].fillna(""))
+
+
+def read_arms(path: Path) -> pd.DataFrame:
+    """The table of chromosome arms."""
+    table = io.read_tsv(path, dtype={"chromosome": str, "arm": str})
+    missing = [name for name in ("chromosome", "arm", "start", "end") if name not in table]
+    if missing:
+        raise io.InputError(f"{path}: columns {', '.join(missing)} are missing; found {', '.join(table.columns)}")
+    return table
 
 
 def read_design(path: Path) -> pd.DataFrame:
@@ -83,6 +97,7 @@ def read_design(path: Path) -> pd.DataFrame:
         for name, low, high, kind in (
             ("n_cells", 0, 20000, int),
             ("depth", 0.01, 100, float),
+            ("epithelial", 0.01, 100, float),
             ("saturation_pct", 0, 100, float),
             ("reads_in_cells_pct", 0, 100, float),
         ):
@@ -93,11 +108,18 @@ def read_design(path: Path) -> pd.DataFrame:
                 problems.append(f"row {index + 2}, {name}: {error}")
     for name in sorted(set(table.loc[table["sample"].duplicated(), "sample"])):
         problems.append(f"sample {name} occurs {(table['sample'] == name).sum()} times; every sample has one row")
+    out["tumour"] = out["tumour"].replace("", simulation_tumour.HAS_CLONES)
+    for index, word in out["tumour"].items():
+        if word not in simulation_tumour.KINDS:
+            problems.append(f"row {index + 2}, tumour: {word!r} is not one of {', '.join(simulation_tumour.KINDS)}")
+    for name, words in out.groupby("patient")["tumour"].unique().items():
+        if len(words) > 1:
+            problems.append(f"patient {name} has the tumours {', '.join(sorted(words))}; all samples of a patient share one")
     if problems:
         raise io.InputError(f"{path}:\n  - " + "\n  - ".join(problems))
-    for name in ("n_cells", "depth", "saturation_pct", "reads_in_cells_pct"):
+    for name in ("n_cells", "depth", "epithelial", "saturation_pct", "reads_in_cells_pct"):
         out[name] = pd.to_numeric(out[name].replace("", None))
-    return out.assign(depth=out["depth"].fillna(1.0))
+    return out.fillna({"depth": 1.0, "epithelial": 1.0}).assign(size=1.0)
 
 
 def write_gzip(path: Path, data: bytes) -> None:
@@ -140,6 +162,42 @@ def shift_table(
     )
 
 
+def patient_tumours(
+    design: pd.DataFrame, arm: np.ndarray, demo: bool, rng: Callable[..., np.random.Generator]
+) -> dict[str, simulation_tumour.Tumour]:
+    """Patient -> tumour: written down for the demo, else drawn from the seed and the patient's name."""
+    if demo:
+        return {name: simulation_tumour.DEMO_TUMOURS[name] for name in sorted(set(design["patient"]))}
+    kinds = design.drop_duplicates("patient").set_index("patient")["tumour"].sort_index()
+    return {name: simulation_tumour.draw_tumour(name, kind, arm, rng("patient", name, "clones")) for name, kind in kinds.items()}
+
+
+def write_tumour_truth(
+    truth: Path,
+    cells: pd.DataFrame,
+    model: simulation.Model,
+    plan: simulation_tumour.Plan,
+    clones: dict[str, simulation_tumour.Tumour],
+    design: pd.DataFrame,
+) -> None:
+    """Truth tables of what `simulation_tumour.plant` planted."""
+    phases = sorted(set(design["phase"]))
+    of_patient = {name: sorted(set(group["phase"])) for name, group in design.groupby("patient")}
+    events = [made.events.assign(patient=name) for name, made in clones.items()]
+    tables = {
+        "clones.tsv": simulation_tumour.clone_table(cells, design, clones),
+        "clone_events.tsv": pd.concat(events, ignore_index=True)[["patient", "clone", "arm", "copy_number", "kind"]],
+        "clone_changes.tsv": simulation_tumour.change_table(clones, of_patient),
+        "expression.tsv": simulation_tumour.expression_table(plan, phases),
+        "modules.tsv": simulation_tumour.module_table(plan),
+        "marker.tsv": simulation_tumour.marker_table(plan),
+        "panels.tsv": simulation_tumour.panel_table(plan, model, phases),
+        "tumours.tsv": pd.DataFrame({"patient": list(clones), "kind": [made.kind for made in clones.values()]}),
+    }
+    for name, table in tables.items():
+        io.write_tsv(table, truth / name)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Simulate and write; 0 when done."""
     args = parse_args(argv)
@@ -157,15 +215,32 @@ def main(argv: list[str] | None = None) -> int:
     except ValueError as error:
         raise io.InputError(f"{args.positions.name}, {args.markers.name}: {error}") from error
     model = simulation.build_model(genes, states, markers, rng("model"))
+    arm = simulation_tumour.arm_of_genes(model.genes, read_arms(args.arms))
+    try:
+        plan = simulation_tumour.make_plan(model, rng("plan"))
+        clones = patient_tumours(design, arm, args.design is None, rng)
+    except ValueError as error:
+        raise io.InputError(f"--n_genes {args.n_genes}: {error}") from error
     batches = {name: simulation.batch_effect(model.genes, rng("batch", name)) for name in sorted(set(design["batch"]) - {""})}
-    tumours = {name: simulation.tumour_effect(model.genes, rng("patient", name)) for name in sorted(set(design["patient"]))}
+    reserved = plan.reserved()
+    tumours = {name: simulation.tumour_effect(model.genes, reserved, rng("patient", name)) for name in clones}
+    clone_effects = {name: simulation_tumour.clone_effects(made, arm) for name, made in clones.items()}
 
     cohort, truth = Path("cohort"), Path("truth")
     truth.mkdir(exist_ok=True)
     all_cells, samples, shares_tables = [], [], []
     for row in design.sort_values("sample").itertuples():
         source = rng("sample", row.sample)
-        drawn_size = simulation.draw_size(args.n_cells, source)  # drawn always: a given size moves no other draw
+        drawn_size = simulation.draw_size(args.n_cells * row.size, source)  # drawn always: a given size moves no other draw
+        made = clones[row.patient]
+        further = functools.partial(
+            simulation_tumour.plant,
+            phase=row.phase,
+            made=made,
+            effects=clone_effects[row.patient],
+            plan=plan,
+            rng=rng("sample", row.sample, "tumour"),
+        )
         counts, cells, drawn, shares = simulation.simulate_sample(
             model,
             row.phase,
@@ -174,6 +249,9 @@ def main(argv: list[str] | None = None) -> int:
             tumours[row.patient],
             batches.get(row.batch, np.zeros(len(model.genes))),
             source,
+            epithelial=row.epithelial,
+            malignant_share=0.0 if made.kind == simulation_tumour.TUMOUR_FREE else simulation.MALIGNANT_SHARE,
+            further=further,
         )
         write_10x(cohort / row.sample, counts, model.genes, list(cells["barcode"]))
         good = ~(cells["is_doublet"] | cells["is_poor"])
@@ -204,7 +282,9 @@ def main(argv: list[str] | None = None) -> int:
         )
 
     filled = [cells for cells in all_cells if len(cells)] or all_cells[:1]  # an empty frame would loosen the column types
-    io.write_fragment(pd.concat(filled, ignore_index=True), truth / "cells.parquet")
+    every_cell = pd.concat(filled, ignore_index=True)
+    io.write_fragment(every_cell, truth / "cells.parquet")
+    write_tumour_truth(truth, every_cell, model, plan, clones, design)
     io.write_tsv(pd.DataFrame(samples), truth / "samples.tsv")
     io.write_tsv(pd.concat(shares_tables, ignore_index=True), truth / "proportions.tsv")
     gene_table = model.genes.rename(columns={"symbol": "gene"}).assign(dispersion=model.dispersion)

@@ -11,7 +11,18 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from scresist import figures, keys, report
+from scresist import (
+    chapter_clones,
+    chapter_copy_number,
+    chapter_enrichment,
+    chapter_epithelium,
+    chapter_expression,
+    chapter_panels,
+    chapter_programs,
+    figures,
+    keys,
+    report,
+)
 from scresist.layout import Bar, Box, Chapter, Context, Line, Section, empty, items, phase_legend, picture, plain_column
 from scresist.report import Col, count, esc
 
@@ -42,20 +53,80 @@ MEASURES = {
 }
 
 
+# In the order of the page: which cells are tumour, how they change, what they express, what that means
+TUMOUR_CHAPTERS = (
+    chapter_copy_number.copy_number,
+    chapter_clones.clones,
+    chapter_epithelium.epithelium,
+    chapter_expression.expression,
+    chapter_enrichment.enrichment,
+    chapter_programs.programs,
+    chapter_expression.marker,
+    chapter_panels.panels,
+)
+
+
 def build(context: Context) -> list[Chapter]:
     """All chapters that have content, in order; the recovery chapter only where truth was planted."""
-    chapters = [overview(context), design(context), quality(context), doublets(context), integration(context), maps(context)]
-    chapters += [annotation(context), composition(context)]
+    chapters = [overview(context), design(context)]
+    if report.began_annotated(context.status):
+        chapters += [*not_run(context), *given(context)]
+    else:
+        chapters += [quality(context), doublets(context), integration(context), maps(context), annotation(context)]
+    chapters.append(composition(context))
+    if report.has_tumour_stage(context.status):
+        chapters += [part(context) for part in TUMOUR_CHAPTERS]
     if context.tables.has("recovery"):
         chapters.append(recovery(context))
     return [*chapters, methods(context), versions(context)]
+
+
+def not_run(context: Context) -> list[Chapter]:
+    """Chapters of the steps that a run does not have when it began with an annotated object: one sentence each."""
+    read = context.tables.get("load_annotated")
+    name = f" {read['file'].iloc[0]}" if "file" in read and len(read) else ""
+    began = f"The run began with an annotated object{name}"
+    facts = read.iloc[:1].T.reset_index().set_axis(["what", "value"], axis=1) if len(read) else pd.DataFrame()
+    if len(facts):
+        facts["what"] = facts["what"].str.replace("_", " ")
+    table = report.table(
+        facts, [Col("what", "what"), Col("value", "value")], f"{COHORT}/load_annotated.tsv", max(context.max_rows, len(facts))
+    )
+    told = (
+        ("quality", "Quality of cells and samples", "no cell was judged or left out here; the table says what was read", table),
+        ("doublets", "Doublets", "no doublet was looked for here", ""),
+        ("integration", "Integration", "its space was taken as it was given", ""),
+    )
+    return [
+        Chapter(id_, title, "", [Section(f"{id_}_given", "Not part of this run", "", empty(f"{began}: {why}."), after=html)])
+        for id_, title, why, html in told
+    ]
+
+
+def given(context: Context) -> list[Chapter]:
+    """Maps and cell types of a run that began with an annotated object: what was given, without the evidence of other steps."""
+    made = []
+    if set(keys.UMAP) <= set(context.kept) and context.kept[list(keys.UMAP)].notna().all(axis=1).any():
+        made.append(maps(context))
+        made[0].sections = [section for section in made[0].sections if section.id != "maps_clusters"]
+    chapter = annotation(context)
+    chapter.intro = (
+        "<p>Types were taken as they were given; the marker genes below let you judge them:"
+        f" {esc(report.percent(context.made.n_unresolved or 0, context.made.n_kept, 1))} of the cells are unresolved.</p>"
+    )
+    chapter.sections = [section for section in chapter.sections if section.id in ("annotation_markers", "annotation_types")]
+    if context.tables.get("marker_check").empty:
+        chapter.sections[0].before = empty("No gene of the marker table was measured.")
+    return [*made, chapter]
 
 
 def overview(context: Context) -> Chapter:
     """Page one: key figures, status matrix, remarks, findings, caveats."""
     lines = report.key_sentences(context.made)
     sizes = context.kept[keys.SAMPLE].astype(str).value_counts().to_dict()
-    cohort = context.status[context.status["unit_type"] != "sample"]
+    cohort = context.status[~context.status["unit_type"].isin(["sample", "patient", "contrast"])]
+    per_patient = report.unit_matrix(context.status, "patient", context.max_rows)
+    per_contrast = report.unit_matrix(context.status, "contrast", context.max_rows)
     shown = cohort.assign(step=[report.STEP_NAMES.get(step, step) for step in cohort["step"]])
     found = context.findings[context.findings["evidence"] != "descriptive"]
     return Chapter(
@@ -68,6 +139,30 @@ def overview(context: Context) -> Chapter:
                 "What was done for each sample",
                 "One row per sample, the worst first; one column per step. Point at a cell to read what happened.",
                 report.status_matrix(context.status, context.design, sizes, context.max_rows),
+            ),
+            *(
+                [
+                    Section(
+                        "overview_patients",
+                        "What was done for each patient",
+                        "Steps that look at all phases of a patient together. Point at a cell to read what happened.",
+                        per_patient,
+                    )
+                ]
+                if per_patient
+                else []
+            ),
+            *(
+                [
+                    Section(
+                        "overview_contrasts",
+                        "What was done for each contrast",
+                        "Steps that compare two groups of samples. Point at a cell to read what happened.",
+                        per_contrast,
+                    )
+                ]
+                if per_contrast
+                else []
             ),
             Section(
                 "overview_remarks",

@@ -17,6 +17,8 @@ class Column:
 
 
 _LOAD, _FLAG, _DOUBLETS = "load_sample", "flag_cells", "detect_doublets"
+_CNV, _MALIGNANT, _CLONES, _EPITHELIUM = "infer_cnv", "call_malignant", "trace_clones", "subcluster_epithelium"
+_PROGRAMS = "find_programs"
 _FILTER, _CLUSTER, _ANNOTATE = "filter_cells", "cluster_cohort", "annotate_cells"
 
 COLUMNS: dict[str, Column] = {
@@ -51,19 +53,45 @@ COLUMNS: dict[str, Column] = {
     keys.DROP_REASON: Column(_FILTER, "First reason for leaving the cell out, in the order of the rules; empty when kept."),
     keys.UMAP[0]: Column(_CLUSTER, "First UMAP coordinate (for pictures; distances between groups mean nothing)."),
     keys.UMAP[1]: Column(_CLUSTER, "Second UMAP coordinate."),
-    keys.CLUSTER: Column(_CLUSTER, "Leiden cluster at the primary resolution; numbers may differ between machines."),
-    keys.MAIN_TYPE: Column(_ANNOTATE, "Main cell type agreed by markers and models; `unresolved` where they disagree."),
+    keys.CLUSTER: Column(
+        _CLUSTER,
+        "Leiden cluster at the primary resolution, or as given in an annotated object; numbers may differ between machines.",
+    ),
+    keys.MAIN_TYPE: Column(
+        _ANNOTATE,
+        "Main cell type agreed by markers and models, or given in an annotated object; `unresolved` where there is none.",
+    ),
     keys.SUBTYPE: Column(_ANNOTATE, "Subtype within the main type, where a source offers one."),
     keys.LINEAGE: Column(_ANNOTATE, "Lineage: epithelial, immune or stromal."),
     keys.TYPE_STATUS: Column(_ANNOTATE, "How the type came about: ok, or why it stayed unresolved."),
     keys.ANNOTATION_CONFIDENCE: Column(_ANNOTATE, "Support of the main type among all sources, 0 to 1."),
     keys.MARKER_TYPE: Column(_ANNOTATE, "Main type by the marker table alone."),
     keys.MARKER_SCORE: Column(_ANNOTATE, "Share of that type's markers found in the cell's cluster, 0 to 1."),
+    keys.CNV_ROLE: Column(_CNV, "Part of the cell in the copy-number step: reference or query (epithelial)."),
+    keys.CNV_SCORE_SUM: Column(_CNV, "Copy-number score: sum of squares of the profile over genes (log2 ratio squared)."),
+    keys.CNV_SCORE_MEAN: Column(_CNV, "The same divided by the number of genes."),
+    keys.MALIGNANT: Column(_MALIGNANT, "Call for an epithelial cell: malignant, non_malignant or unresolved."),
+    keys.MALIGNANT_BASIS: Column(_MALIGNANT, "What the call rests on."),
+    keys.CNV_CLUSTER: Column(_MALIGNANT, "Cluster of the cell's profile among the epithelial cells of its patient."),
+    keys.ARM_PROJECTION: Column(_MALIGNANT, "Largest projection of the cell's arm z-scores on tumour-like clusters."),
+    keys.CNV_CORR: Column(_MALIGNANT, "Correlation of the cell's profile with the mean of the patient's top 10 % cells."),
+    keys.QUOTA_TOP10: Column(_MALIGNANT, "Among the patient's highest scores (the study's rule); decides nothing."),
+    keys.REFERENCE_CUT: Column(_MALIGNANT, "Score above the reference's mean plus a number of sd; decides nothing."),
+    keys.TUMOUR: Column(_MALIGNANT, "The cell stands for the tumour in later steps."),
+    keys.TUMOUR_BASIS: Column(_MALIGNANT, "Why: cnv (called malignant), epithelial (no call was possible), none."),
+    keys.CLONE: Column(_CLONES, "Clone of a malignant cell, `<patient>.C1` the largest; not matched between patients."),
+    keys.EPI_CLUSTER: Column(_EPITHELIUM, "Leiden cluster of the tumour cells among themselves."),
+    keys.EPI_UMAP[0]: Column(_EPITHELIUM, "First UMAP coordinate of the tumour cells among themselves."),
+    keys.EPI_UMAP[1]: Column(_EPITHELIUM, "Second UMAP coordinate of the tumour cells among themselves."),
+    keys.S_SCORE: Column(_EPITHELIUM, "Score of S-phase genes of the cell cycle."),
+    keys.G2M_SCORE: Column(_EPITHELIUM, "Score of G2/M-phase genes of the cell cycle."),
+    keys.CYCLE_PHASE: Column(_EPITHELIUM, "Cell-cycle phase G1, S or G2M; not the phase of therapy."),
 }
 
 # Columns whose names hold a parameter or a model; `{0}` is what the pattern caught.
 PATTERNS: tuple[tuple[re.Pattern[str], Column], ...] = (
     (re.compile(rf"^{keys.LEIDEN_PREFIX}(.+)$"), Column(_CLUSTER, "Leiden cluster at resolution {0}.")),
+    (re.compile(rf"^{keys.MODULE_PREFIX}(M\d+)$"), Column(_PROGRAMS, "Score of the co-expression module {0} in the cell.")),
     (re.compile(r"^(.+)_label$"), Column(_ANNOTATE, "Label of the cell by the model {0}.")),
     (re.compile(r"^(.+)_conf$"), Column(_ANNOTATE, "Confidence of the model {0} in its label, 0 to 1.")),
     (re.compile(r"^(.+)_majority$"), Column(_ANNOTATE, "Label by the model {0} after the vote within fine clusters.")),

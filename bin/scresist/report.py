@@ -27,6 +27,13 @@ COHORT_STEPS = (
     "annotate_cells",
     "assemble_cohort",
 )
+# A run that began with an annotated object (--from_annotated) has this step in place of those of the samples and of these.
+ANNOTATED_STEP = "load_annotated"
+REPLACED_STEPS = ("merge_cohort", "integrate_cohort", "cluster_cohort", "annotate_cells")
+# Once the tumour stage ran, every patient and every contrast must have a row of these.
+PATIENT_STEPS = ("infer_cnv", "call_malignant", "trace_clones")
+CONTRAST_STEPS = ("test_expression",)
+TUMOUR_STEPS = ("subcluster_epithelium", "find_programs", "track_panels", "score_activity")
 # What a step must have written for its unit when its status is ok or warning.
 SAMPLE_TABLES = {
     "load_sample": ("load",),
@@ -35,6 +42,7 @@ SAMPLE_TABLES = {
     "filter_cells": ("filter",),
 }
 COHORT_TABLES = {
+    "load_annotated": ("load_annotated", "types", "marker_check"),
     "check_design": ("samples", "contrasts", "confounding", "questions", "phases"),
     "merge_cohort": ("merge", "hvg"),
     "integrate_cohort": ("integration_quality", "training"),
@@ -45,6 +53,7 @@ COHORT_TABLES = {
 }
 STEP_NAMES = {
     "simulate_cohort": "simulate cohort",
+    "load_annotated": "read annotated object",
     "check_design": "check design",
     "load_sample": "read matrix",
     "correct_ambient": "ambient RNA",
@@ -55,6 +64,16 @@ STEP_NAMES = {
     "integrate_cohort": "integration",
     "cluster_cohort": "clusters",
     "annotate_cells": "cell types",
+    "infer_cnv": "copy-number profile",
+    "call_malignant": "malignant cells",
+    "trace_clones": "clones",
+    "subcluster_epithelium": "tumour states",
+    "test_expression": "expression",
+    "find_programs": "programs",
+    "stratify_marker": "marker stratum",
+    "track_panels": "panels",
+    "score_activity": "pathway activity",
+    "enrich_genes": "enrichment",
     "assemble_cohort": "final object",
     "check_recovery": "recovery of planted truth",
     "build_report": "report",
@@ -232,11 +251,29 @@ def level(word: Any) -> str:
 # --- promise against delivery ---------------------------------------------------------------------------------------
 
 
+def began_annotated(rows: pd.DataFrame) -> bool:
+    """Whether the run began with an annotated object; then no sample was read, filtered, merged or annotated."""
+    return bool((rows["step"] == ANNOTATED_STEP).any())
+
+
+def has_tumour_stage(rows: pd.DataFrame) -> bool:
+    """Whether any step of the tumour stage wrote a row: the stage is left out as a whole or not at all."""
+    return bool(rows["step"].isin([*PATIENT_STEPS, *CONTRAST_STEPS, *TUMOUR_STEPS]).any())
+
+
+def promised_steps(rows: pd.DataFrame) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The steps that every sample and the cohort must have a status row of, by the way in which the run began."""
+    if not began_annotated(rows):
+        return SAMPLE_STEPS, COHORT_STEPS
+    return (), (ANNOTATED_STEP, *(step for step in COHORT_STEPS if step not in REPLACED_STEPS))
+
+
 def check_delivery(tables: Tables, rows: pd.DataFrame, cells: pd.DataFrame) -> None:
     """Compare what the design promises with what is there.
 
-    Every sample of samples.tsv needs a status row of every sample step, the cohort one of every cohort step; a step
-    that says ok or warning needs its tables; the numbers of cells in filter.tsv must be those of cells.parquet.
+    Every sample of samples.tsv needs a status row of every sample step, the cohort one of every cohort step (of those that
+    belong to a run that began as this one did); a step that says ok or warning needs its tables; the numbers of cells in
+    filter.tsv must be those of cells.parquet.
 
     Raises
     ------
@@ -249,9 +286,10 @@ def check_delivery(tables: Tables, rows: pd.DataFrame, cells: pd.DataFrame) -> N
         raise io.InputError("samples.tsv is missing among the tables: without the design nothing can be checked")
     samples = design[keys.SAMPLE].tolist()
     word = {(step, unit): state for step, unit, state in zip(rows["step"], rows["unit"], rows["status"], strict=True)}
-    sampled = {(step, sample) for sample in samples for step in SAMPLE_STEPS}
-    expected = sorted(sampled, key=lambda key: (key[1], SAMPLE_STEPS.index(key[0])))
-    expected += [(step, "cohort") for step in COHORT_STEPS]
+    sample_steps, cohort_steps = promised_steps(rows)
+    sampled = {(step, sample) for sample in samples for step in sample_steps}
+    expected = sorted(sampled, key=lambda key: (key[1], sample_steps.index(key[0])))
+    expected += [(step, "cohort") for step in cohort_steps]
     if tables.has("recovery"):
         expected.append(("check_recovery", "cohort"))
     for step, unit in expected:
@@ -262,6 +300,8 @@ def check_delivery(tables: Tables, rows: pd.DataFrame, cells: pd.DataFrame) -> N
             kinds = SAMPLE_TABLES.get(step, ()) if (step, unit) in sampled else COHORT_TABLES.get(step, ())
             names = [f"{unit}.{kind}.tsv" if (step, unit) in sampled else f"{kind}.tsv" for kind in kinds]
             problems += [f"{step} of {unit}: says {state}, but {name} is missing" for name in names if name not in tables.files]
+    if has_tumour_stage(rows):
+        problems += _tumour_problems(tables, design, word)
     foreign = sorted(set(cells[keys.SAMPLE].astype(str)) - set(samples))
     problems += [f"cells.parquet holds cells of {name}, which is not in samples.tsv" for name in foreign]
     problems += _count_problems(tables.of_samples("filter"), cells)
@@ -271,6 +311,15 @@ def check_delivery(tables: Tables, rows: pd.DataFrame, cells: pd.DataFrame) -> N
             + "\n  - ".join(problems)
             + "\nLook at the log of the step named first; then start the run again with -resume."
         )
+
+
+def _tumour_problems(tables: Tables, design: pd.DataFrame, word: Mapping[tuple[str, str], Any]) -> list[str]:
+    """Patients, contrasts or the cohort without a row of a tumour step."""
+    contrasts = tables.get("contrasts")
+    expected = [(step, unit) for unit in sorted(set(design[keys.PATIENT]), key=natural) for step in PATIENT_STEPS]
+    expected += [(step, unit) for unit in contrasts.get("contrast", []) for step in CONTRAST_STEPS]
+    expected += [(step, "cohort") for step in TUMOUR_STEPS]
+    return [f"{step} of {unit}: no status row" for step, unit in expected if (step, unit) not in word]
 
 
 def _count_problems(filtered: pd.DataFrame, cells: pd.DataFrame) -> list[str]:
@@ -370,7 +419,8 @@ def worst_first(rows: pd.DataFrame, samples: Sequence[str]) -> list[str]:
 def status_matrix(rows: pd.DataFrame, design: pd.DataFrame, kept: Mapping[str, int], max_rows: int) -> str:
     """Sample x step as a table with coloured, signed cells; the sentence and the reason stand in each cell's hover text."""
     own = rows[rows["unit_type"] == "sample"]
-    steps = [step for step in STEP_ORDER if step in set(own["step"]) | set(SAMPLE_STEPS)]
+    promised, _ = promised_steps(rows)
+    steps = [step for step in STEP_ORDER if step in set(own["step"]) | set(promised)]
     steps += sorted(set(own["step"]) - set(steps))
     order = worst_first(own, design[keys.SAMPLE].tolist())
     facts = design.set_index(keys.SAMPLE)
@@ -381,7 +431,7 @@ def status_matrix(rows: pd.DataFrame, design: pd.DataFrame, kept: Mapping[str, i
         cells_ = []
         for step in steps:
             row = state.get((step, sample))
-            if row is None and step not in SAMPLE_STEPS:
+            if row is None and step not in promised:
                 cells_.append(f'<td class="sc-missing" title="not asked for">{DASH}</td>')
                 continue
             word = row["status"] if row else None
@@ -397,6 +447,36 @@ def status_matrix(rows: pd.DataFrame, design: pd.DataFrame, kept: Mapping[str, i
         '<div class="sc-scroll"><table class="sc-table sc-matrix"><thead><tr><th>sample</th><th>patient</th><th>phase</th>'
         f'{head}<th>cells kept</th></tr></thead><tbody>{"".join(body)}</tbody></table></div>'
         f'<p class="sc-source">{cut}<code>status.tsv</code>. Signs: ✓ done, ! done but read the note, – skipped, ✗ failed.</p>'
+    )
+
+
+def unit_matrix(rows: pd.DataFrame, unit_type: str, max_rows: int) -> str:
+    """Patients or contrasts x step as a table like `status_matrix`, units in natural order; empty where no step has such rows."""
+    own = rows[rows["unit_type"] == unit_type]
+    if own.empty:
+        return ""
+    steps = [step for step in STEP_ORDER if step in set(own["step"])] + sorted(set(own["step"]) - set(STEP_ORDER))
+    units = sorted(set(own["unit"]), key=natural)
+    state = {(row["step"], row["unit"]): row for row in own.to_dict("records")}
+    head = "".join(f"<th>{esc(STEP_NAMES.get(step, step))}</th>" for step in steps)
+    body = []
+    for unit in units[:max_rows]:
+        cells_ = []
+        for step in steps:
+            row = state.get((step, unit))
+            if row is None:
+                cells_.append(f'<td class="sc-missing" title="does not apply">{DASH}</td>')
+                continue
+            _, short, css = LEVELS[level(row["status"])]
+            # a result of its own (cnv_quiet, no_replicates) is shown by its word
+            shown = str(row["status"]).replace("_", " ") if level(row["status"]) == "limited" else short
+            hover = " ".join(part for part in (_text(row, "sentence"), _text(row, "reason")) if part)
+            cells_.append(f'<td class="{css}" title="{esc(hover)}">{esc(shown)}</td>')
+        body.append(f"<tr><th>{esc(unit)}</th>{''.join(cells_)}</tr>")
+    cut = f"The first {max_rows} of {len(units)}; all of them: " if len(units) > max_rows else "As a file: "
+    return (
+        f'<div class="sc-scroll"><table class="sc-table sc-matrix"><thead><tr><th>{esc(unit_type)}</th>{head}</tr></thead>'
+        f'<tbody>{"".join(body)}</tbody></table></div><p class="sc-source">{cut}<code>status.tsv</code>.</p>'
     )
 
 
@@ -473,7 +553,7 @@ def key_sentences(made: Facts) -> list[str]:
     if made.n_types is not None:
         lines.append(
             f"{count(made.n_types, 'cell type')} named; {percent(made.n_unresolved or 0, made.n_kept, 1)} of the kept cells stay "
-            "unresolved because the sources disagree."
+            "unresolved."
         )
     return lines
 
@@ -520,7 +600,8 @@ def patient_shares(long: pd.DataFrame) -> pd.DataFrame:
 def findings(made: Facts, tables: Tables, cells: pd.DataFrame) -> pd.DataFrame:
     """Statements for findings.tsv and the first page; nothing without a test is worded as a claim."""
     rows: list[tuple[Any, ...]] = []
-    for line, source in zip(key_sentences(made), ("filter.tsv", "filter.tsv", "types.tsv"), strict=False):
+    sources = ["filter.tsv", *(["filter.tsv"] if made.n_doublets is not None else []), "types.tsv"]
+    for line, source in zip(key_sentences(made), sources, strict=False):
         rows.append((line, "filter_cells" if source == "filter.tsv" else "annotate_cells", "", None, None, "descriptive", source))
     contrasts = tables.get("contrasts")
     if keys.MAIN_TYPE in cells and not contrasts.empty:

@@ -11,35 +11,39 @@ a sample (median genes, % MT, Scrublet AUROC) look like 10x tumour samples; test
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 # 9 patients, 11 samples as in the study; each phase with two samples or more lies in two batches or more, so that batch and
-# phase are not aliased. depth: factor on the library size. POST-4 has too few cells to be kept (fewer than 50).
-# PRE-R-2 fails the criterion on genes, POST-2 that on saturation, PRE-3 that on reads in cells.
+# phase are not aliased. POST-4 has too few cells to be kept (fewer than 50). PRE-R-2 fails the criterion on genes, POST-2 that on
+# saturation, PRE-3 that on reads in cells. size: factor on the mean number of droplets; depth: on library size; epithelial: on
+# the odds of the epithelial share. P1, whose clones are followed, gives larger samples: about 150 malignant cells each.
 DEMO_DESIGN = pd.DataFrame(
     [
-        ("PRE-1", "P1", "PRE", "b1", None, 1.0, "PR", "no", 78.2, 88.1),
-        ("PRE-2", "P2", "PRE", "b2", None, 1.1, "PR", "no", 74.9, 85.6),
-        ("PRE-3", "P3", "PRE", "b3", None, 0.9, "CR", "no", 81.3, 64.0),
-        ("PRE-4", "P4", "PRE", "b1", None, 1.0, "PR", "no", 69.8, 90.3),
-        ("PRE-R-1", "P5", "PRE-R", "b1", None, 1.0, "PD", "no", 72.5, 83.4),
-        ("PRE-R-2", "P6", "PRE-R", "b2", None, 0.36, "PD", "no", 86.0, 79.9),
-        ("RES-1", "P1", "RES", "b2", None, 1.0, "PR", "yes", 76.4, 87.2),
-        ("POST-1", "P1", "POST", "b3", None, 1.1, "PR", "yes", 73.0, 84.5),
-        ("POST-2", "P7", "POST", "b1", None, 1.0, "PR", "yes", 52.7, 86.9),
-        ("POST-3", "P8", "POST", "b2", None, 0.9, "CR", "yes", 79.6, 82.2),
-        ("POST-4", "P9", "POST", "b3", 35, 0.9, "PR", "yes", 84.1, 75.8),
+        ("PRE-1", "P1", "PRE", "b1", 1.8, None, 1.0, 1.2, "PR", "no", 78.2, 88.1),
+        ("PRE-2", "P2", "PRE", "b2", 1.3, None, 1.1, 1.0, "PR", "no", 74.9, 85.6),
+        ("PRE-3", "P3", "PRE", "b3", 1.2, None, 0.9, 1.0, "CR", "no", 81.3, 64.0),
+        ("PRE-4", "P4", "PRE", "b1", 1.0, None, 1.0, 1.0, "PR", "no", 69.8, 90.3),
+        ("PRE-R-1", "P5", "PRE-R", "b1", 1.3, None, 1.0, 1.0, "PD", "no", 72.5, 83.4),
+        ("PRE-R-2", "P6", "PRE-R", "b2", 1.2, None, 0.36, 1.0, "PD", "no", 86.0, 79.9),
+        ("RES-1", "P1", "RES", "b2", 2.2, None, 1.0, 2.6, "PR", "yes", 76.4, 87.2),
+        ("POST-1", "P1", "POST", "b3", 1.5, None, 1.1, 1.0, "PR", "yes", 73.0, 84.5),
+        ("POST-2", "P7", "POST", "b1", 1.4, None, 1.0, 1.0, "PR", "yes", 52.7, 86.9),
+        ("POST-3", "P8", "POST", "b2", 1.0, None, 0.9, 1.0, "CR", "yes", 79.6, 82.2),
+        ("POST-4", "P9", "POST", "b3", 1.0, 35, 0.9, 1.0, "PR", "yes", 84.1, 75.8),
     ],
     columns=[
         "sample",
         "patient",
         "phase",
         "batch",
+        "size",
         "n_cells",
         "depth",
+        "epithelial",
         "response",
         "treated",
         "saturation_pct",
@@ -352,27 +356,34 @@ def plant_types(
     return log_mean, programs
 
 
-def proportions(phase: str, rng: np.random.Generator) -> pd.Series:
-    """Expected shares of the main types in one sample: baseline, shifted by phase, varied between samples (Dirichlet)."""
+def proportions(phase: str, rng: np.random.Generator, epithelial: float = 1.0) -> pd.Series:
+    """Expected shares of the main types in one sample: baseline, shifted by phase, varied between samples (Dirichlet).
+
+    `epithelial` multiplies the odds of the epithelial share before the shares are varied.
+    """
     share = pd.Series({name: values[0] for name, values in TYPES.items()})
     share *= np.exp(pd.Series(PHASE_SHIFTS.get(phase, {}), dtype=float).reindex(share.index).fillna(0.0))
+    share["Epithelial"] *= epithelial
     share /= share.sum()
     return pd.Series(rng.dirichlet(PROPORTION_CONCENTRATION * share.to_numpy()), index=share.index)
 
 
-def draw_cells(states: pd.DataFrame, shares: pd.Series, n: int, depth: float, rng: np.random.Generator) -> pd.DataFrame:
-    """`n` cells: state (row of `states`), is_malignant, library (expected counts)."""
+def draw_cells(
+    states: pd.DataFrame, shares: pd.Series, n: int, depth: float, malignant_share: float, rng: np.random.Generator
+) -> pd.DataFrame:
+    """`n` cells: state (row of `states`), is_malignant (that share of epithelial cells), library (expected counts)."""
     probability = states["main_type"].map(shares).to_numpy() * states["share_in_type"].to_numpy()
     state = rng.choice(len(states), size=n, p=probability / probability.sum())
     library = LIBRARY_MEDIAN * depth * states["library"].to_numpy()[state] * np.exp(rng.normal(0.0, LIBRARY_SD, n))
-    malignant = (states["lineage"].to_numpy()[state] == "epithelial") & (rng.random(n) < MALIGNANT_SHARE)
+    malignant = (states["lineage"].to_numpy()[state] == "epithelial") & (rng.random(n) < malignant_share)
     return pd.DataFrame({"state": state, "is_malignant": malignant, "library": library})
 
 
-def tumour_effect(genes: pd.DataFrame, rng: np.random.Generator) -> np.ndarray:
-    """ln fold per gene of one patient's malignant cells; zero but for TUMOUR_GENES background genes."""
+def tumour_effect(genes: pd.DataFrame, reserved: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """ln fold per gene of one patient's malignant cells; zero but for TUMOUR_GENES background genes that are not `reserved`."""
     effect = np.zeros(len(genes))
-    chosen = rng.choice(np.flatnonzero((genes["role"] == "background").to_numpy()), TUMOUR_GENES, replace=False)
+    free = (genes["role"] == "background").to_numpy() & ~reserved
+    chosen = rng.choice(np.flatnonzero(free), TUMOUR_GENES, replace=False)
     effect[chosen] = rng.normal(0.0, TUMOUR_LN_SD, TUMOUR_GENES)
     return effect
 
@@ -412,7 +423,8 @@ def plant_doublets(
     """Turn the last 2 x `n_doublets` rows into `n_doublets` droplets of two cells.
 
     A doublet yields DOUBLET_CAPTURE of the sum of both. It is heterotypic when the two cells belong to different doublet groups
-    (CD4 with CD8 T, macrophage with monocyte look like one cell). `state` is the cell with more counts, `state_2` the other.
+    (CD4 with CD8 T, macrophage with monocyte look like one cell). `state` and further columns are those of the cell with more
+    counts, `state_2` is the other.
     """
     n = len(cells) - 2 * n_doublets
     kept = cells.iloc[:n].assign(is_doublet=False, doublet_kind="", state_2=-1)
@@ -425,15 +437,11 @@ def plant_doublets(
     summed = (rates[major] + rates[minor]) * capture[:, None]
     group = states["doublet_group"].to_numpy()
     state = cells["state"].to_numpy()
-    pairs = pd.DataFrame(
-        {
-            "state": state[major],
-            "is_malignant": cells["is_malignant"].to_numpy()[major],
-            "library": (cells["library"].to_numpy()[major] + cells["library"].to_numpy()[minor]) * capture,
-            "is_doublet": True,
-            "doublet_kind": np.where(group[state[major]] == group[state[minor]], HOMOTYPIC, HETEROTYPIC),
-            "state_2": state[minor],
-        }
+    pairs = cells.iloc[major].assign(
+        library=(cells["library"].to_numpy()[major] + cells["library"].to_numpy()[minor]) * capture,
+        is_doublet=True,
+        doublet_kind=np.where(group[state[major]] == group[state[minor]], HOMOTYPIC, HETEROTYPIC),
+        state_2=state[minor],
     )
     return np.vstack([rates[:n], summed]), pd.concat([kept, pairs], ignore_index=True)
 
@@ -484,8 +492,22 @@ def simulate_sample(
     tumour: np.ndarray,
     batch: np.ndarray,
     rng: np.random.Generator,
+    epithelial: float = 1.0,
+    malignant_share: float = MALIGNANT_SHARE,
+    further: Callable[[np.ndarray, pd.DataFrame], tuple[np.ndarray, pd.DataFrame]] | None = None,
 ) -> tuple[np.ndarray, pd.DataFrame, dict[str, float], pd.Series]:
     """Counts of one sample with its truth.
+
+    Parameters
+    ----------
+    tumour, batch
+        ln folds per gene (`tumour_effect`, `batch_effect`).
+    epithelial
+        factor on the odds of the epithelial share.
+    malignant_share
+        of epithelial cells.
+    further
+        a `plant_*` step between the tumour and the batch effect: log-mean and cells in, both out (`simulation_tumour.plant`).
 
     Returns
     -------
@@ -493,21 +515,25 @@ def simulate_sample(
         droplets x genes, int32.
     cells
         one row per droplet: barcode, main_type, subtype, lineage, is_malignant, is_doublet, doublet_kind, main_type_2, subtype_2,
-        is_poor, poor_kind, pct_ambient.
+        is_poor, poor_kind, pct_ambient, then the columns of `further`.
     rates
         what was drawn for the sample: doublet_rate, poor_rate, pct_ambient.
     shares
         expected share of each main type.
     """
     is_mt = (model.genes["role"] == "mitochondrial").to_numpy()
-    shares = proportions(phase, rng)
+    shares = proportions(phase, rng, epithelial)
     doublet_rate, poor_rate = rng.uniform(*DOUBLET_RATE), rng.uniform(*POOR_RATE)
     ambient = rng.uniform(*AMBIENT_SHARE)
     n_doublets = min(round(doublet_rate * n_cells), n_cells // 2)
 
-    cells = draw_cells(model.states, shares, n_cells + n_doublets, depth, rng)
+    cells = draw_cells(model.states, shares, n_cells + n_doublets, depth, malignant_share, rng)
     log_mean = model.log_mean.astype(np.float32)[cells["state"].to_numpy()]
     log_mean = plant_tumour(log_mean, cells, tumour)
+    known = set(cells)
+    if further is not None:
+        log_mean, cells = further(log_mean, cells)
+    added = [name for name in cells if name not in known]
     log_mean = plant_batch(log_mean, batch, rng)
     if n_cells:
         rates = to_rates(log_mean, cells["library"].to_numpy())
@@ -528,11 +554,11 @@ def simulate_sample(
         cells[f"{name}_2"] = np.where(second >= 0, model.states[name].to_numpy()[second], "")
     cells["barcode"] = barcodes(len(cells), rng)
     columns = ["barcode", "main_type", "subtype", "lineage", "is_malignant", "is_doublet", "doublet_kind", "main_type_2"]
-    columns += ["subtype_2", "is_poor", "poor_kind", "pct_ambient"]
+    columns += ["subtype_2", "is_poor", "poor_kind", "pct_ambient", *added]
     drawn = {"doublet_rate": doublet_rate, "poor_rate": poor_rate, "pct_ambient": 100 * ambient}
     return counts, cells[columns], drawn, shares
 
 
-def draw_size(n_cells: int, rng: np.random.Generator) -> int:
+def draw_size(n_cells: float, rng: np.random.Generator) -> int:
     """Number of droplets of a sample whose design gives none: about `n_cells`, varied by 15 %."""
     return round(n_cells * float(np.exp(rng.normal(0.0, 0.15))))

@@ -15,6 +15,8 @@ process CHECK_DESIGN {
 
     output:
     path 'samples.tsv', emit: samples
+    path 'phases.tsv', emit: phases
+    path 'contrasts.tsv', emit: contrasts
     path 'design.json', emit: design
     path '{samples,phases,contrasts,confounding,questions}.tsv', topic: tables
     path '*.status.tsv', topic: status

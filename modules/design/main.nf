@@ -4,13 +4,14 @@ include { CHECK_DESIGN } from './check_design'
 
 workflow DESIGN {
     take:
-    sheet          // path: the user's samplesheet
+    sheet          // path: the user's samplesheet; an empty channel with an annotated object
+    canonical      // path: the samples of an annotated object; an empty channel with a samplesheet
     phase_table    // path, or an empty list
     contrast_table // path, or an empty list
 
     main:
     read = sheet.map { file -> Samplesheet.read(file) }
-    CHECK_DESIGN(read.map { found -> found.table }, phase_table, contrast_table)
+    CHECK_DESIGN(read.map { found -> found.table }.mix(canonical), phase_table, contrast_table)
 
     // [id, [sample: id, path: ..., raw_path: ... or null]]
     files = read.flatMap { found -> found.files.collect { row -> [row.sample, row] } }
@@ -29,4 +30,8 @@ workflow DESIGN {
     emit:
     samples                             // [meta, settings, files]
     design = CHECK_DESIGN.out.design    // path: design.json
+    // value channels: read by any number of later tasks
+    sample_table = CHECK_DESIGN.out.samples.first() // path: samples.tsv
+    phases = CHECK_DESIGN.out.phases.first()        // path: phases.tsv
+    contrasts = CHECK_DESIGN.out.contrasts.first()  // path: contrasts.tsv
 }

@@ -1,5 +1,5 @@
 // Compares what the run found with what was planted.
-// in:  cells.parquet of the run, the truth folder
+// in:  cells.parquet of the run, the truth folder, every table of the run
 // out: recovery.tsv, one row per planted thing, with floor and verdict
 // runs after ASSEMBLE_COHORT, which waits for the topics: it must not write to them
 
@@ -10,6 +10,7 @@ process CHECK_RECOVERY {
     input:
     path cells
     path truth
+    path tables, stageAs: 'tables/*'
 
     output:
     path 'recovery.tsv', emit: table
@@ -21,6 +22,7 @@ process CHECK_RECOVERY {
     check_recovery.py \\
         --cells ${cells} \\
         --truth ${truth} \\
+        --tables tables \\
         ${task.ext.args ?: ''} \\
         --seed ${task.ext.seed} --threads ${task.cpus} --code ${task.ext.code}
     """

@@ -27,7 +27,7 @@ workflow REPORT {
     all_cells = cells.toSortedList { a, b -> a[0].id <=> b[0].id }.map { list -> list.collect { _meta, file -> file } }
 
     ASSEMBLE_COHORT(merged, all_cells, fragments, status)
-    CHECK_RECOVERY(ASSEMBLE_COHORT.out.cells, truth)
+    CHECK_RECOVERY(ASSEMBLE_COHORT.out.cells, truth, tables)
 
     BUILD_REPORT(
         appended(tables, ASSEMBLE_COHORT.out.columns, CHECK_RECOVERY.out.table),

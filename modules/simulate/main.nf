@@ -6,10 +6,11 @@ workflow SIMULATE {
     take:
     positions // path: gene positions
     markers   // path: marker table
+    arms      // path: chromosome arms
     design    // path of a table of samples, or an empty list
 
     main:
-    SIMULATE_COHORT(positions, markers, design)
+    SIMULATE_COHORT(positions, markers, arms, design)
     sheet = SIMULATE_COHORT.out.cohort.map { cohort -> cohort.resolve('samplesheet.csv') }
 
     emit:

@@ -1,5 +1,5 @@
 // Draws a cohort with known truth, for the demo and for users who ask what their design could detect.
-// in:  gene positions, marker table, optional table of samples
+// in:  gene positions, marker table, chromosome arms, optional table of samples
 // out: a folder with a samplesheet and one 10x folder per sample; a folder with the truth, which no analysis step reads
 
 process SIMULATE_COHORT {
@@ -9,6 +9,7 @@ process SIMULATE_COHORT {
     input:
     path positions
     path markers
+    path arms
     path design, stageAs: 'design/*'
 
     output:
@@ -22,6 +23,7 @@ process SIMULATE_COHORT {
     simulate_cohort.py \\
         --positions ${positions} \\
         --markers ${markers} \\
+        --arms ${arms} \\
         ${design ? "--design ${design}" : ''} \\
         ${task.ext.args ?: ''} \\
         --seed ${task.ext.seed} --threads ${task.cpus} --code ${task.ext.code}

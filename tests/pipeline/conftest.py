@@ -82,7 +82,10 @@ S2\tP2\tPRE\tb2\t150
 S3\tP1\tPOST\tb1\t150
 S4\tP3\tPOST\tb2\t150
 """
-SMALL = ("--scvi_max_epochs", 2, "--cluster_resolutions", "1.0,2.0", "--sample_min_median_genes", 500)
+SMALL = (
+    "--scvi_max_epochs", 2, "--cluster_resolutions", "1.0,2.0", "--sample_min_median_genes", 500,
+    "--gsea_permutations", 200, "--panel_draws", 5, "--de_levels", "tumour",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="session")
@@ -91,7 +94,7 @@ def small_cohort(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("small_cohort")
     (folder / "design.tsv").write_text(SMALL_DESIGN)
     assets = ROOT / "assets"
-    tables = ["--positions", assets / "gene_positions.tsv.gz", "--markers", assets / "markers.tsv"]
+    tables = ["--positions", assets / "gene_positions.tsv.gz", "--markers", assets / "markers.tsv", "--arms", assets / "arms.tsv"]
     command = [ROOT / ".venv" / "bin" / "python", ROOT / "bin" / "simulate_cohort.py", *tables]
     command += ["--design", folder / "design.tsv", "--n_genes", "5500", "--seed", "3"]
     subprocess.run(command, cwd=folder, check=True)
@@ -104,11 +107,11 @@ def small(tmp_path_factory, small_cohort) -> Run:
     return _done(launch(tmp_path_factory.mktemp("small"), "--input", small_cohort / "samplesheet.csv", *SMALL))
 
 
-@pytest.fixture
-def project_copy(tmp_path) -> Path:
+@pytest.fixture(scope="module")
+def project_copy(tmp_path_factory) -> Path:
     """The files of the repository as they are now, in a folder of their own, with the same environment."""
     listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=ROOT, capture_output=True, check=True)
-    copy = tmp_path / "project"
+    copy = tmp_path_factory.mktemp("copy") / "project"
     for name in listed.stdout.decode().split("\0"):
         if name and (ROOT / name).is_file():
             (copy / name).parent.mkdir(parents=True, exist_ok=True)

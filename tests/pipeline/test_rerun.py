@@ -68,13 +68,19 @@ def importing_scripts(module: str) -> set[str]:
     return {path.stem for path in (ROOT / "bin").glob("*.py") if direct(path) & touched}
 
 
-@pytest.mark.parametrize("module", ["doublets", "annotation"])
-def test_an_edited_kernel_reruns_exactly_the_steps_that_import_it(small_cohort, project_copy, tmp_path, module):
-    runs = tmp_path / "runs"
+@pytest.fixture(scope="module")
+def edited(small_cohort, project_copy, tmp_path_factory):
+    """A finished run of a copy of the project, to be edited and resumed by one test after the other: arguments, folder, run."""
+    runs = tmp_path_factory.mktemp("runs")
     arguments = ("--input", small_cohort / "samplesheet.csv", *SMALL, "--integration", "none")
     first = launch(runs, *arguments, project=project_copy)
     assert first.code == 0, first.text
+    return arguments, runs, first
 
+
+@pytest.mark.parametrize("module", ["doublets", "annotation", "clones"])
+def test_an_edited_kernel_reruns_exactly_the_steps_that_import_it(edited, project_copy, module):
+    arguments, runs, first = edited
     kernel = project_copy / "bin" / "scresist" / f"{module}.py"
     kernel.write_text(kernel.read_text() + "\n# an edit that changes no result\n")
     subprocess.run([ROOT / ".venv" / "bin" / "python", project_copy / "conf" / "build_code.py"], check=True, capture_output=True)

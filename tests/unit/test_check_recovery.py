@@ -15,10 +15,12 @@ COLUMNS = ["what", "planted", "recovered", "metric", "value", "floor", "passed",
 def truth(run_script, root, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("truth")
     design = folder / "design.csv"
-    design.write_text("sample,patient,phase,batch,n_cells\nA,P1,PRE,x,150\nB,P2,POST,y,150\nC,P3,POST,y,20\n")
+    rows = ["A,P1,PRE,x,220,", "A2,P1,POST,x,220,", "B,P2,POST,y,220,quiet", "C,P3,POST,y,20,", "D,P4,PRE-R,y,220,"]
+    design.write_text("sample,patient,phase,batch,n_cells,tumour\n" + "\n".join(rows) + "\n")
     assets = root / "assets"
-    tables = ("--positions", assets / "gene_positions.tsv.gz", "--markers", assets / "markers.tsv")
-    run_script("simulate_cohort", *tables, "--design", design, "--n_genes", 2500, cwd=folder)
+    tables = ("--positions", assets / "gene_positions.tsv.gz", "--arms", assets / "arms.tsv", "--markers", assets / "markers.tsv")
+    # by this seed P1 has two clones that change places, P4 one
+    run_script("simulate_cohort", *tables, "--design", design, "--n_genes", 2500, "--seed", 1, cwd=folder)
     return folder / "truth"
 
 
@@ -28,6 +30,9 @@ def perfect(truth) -> pd.DataFrame:
     planted = pd.read_parquet(truth / "cells.parquet")
     skipped = planted["sample"] == "C"
     kept = ~(skipped | planted["is_doublet"] | planted["is_poor"])
+    epithelial = kept & (planted["lineage"] == "epithelial")
+    call = np.where(planted["patient"] == "P2", "unresolved", np.where(planted["is_malignant"], "malignant", "non_malignant"))
+    with_clone = kept & planted["is_malignant"] & (planted["patient"] != "P2")
     reason = np.where(kept, "", np.where(planted["is_doublet"], "doublet", "low_counts"))
     return pd.DataFrame(
         {
@@ -38,8 +43,51 @@ def perfect(truth) -> pd.DataFrame:
             "main_type": planted["main_type"].where(kept),
             "subtype": planted["subtype"].where(kept),
             "cluster": planted["subtype"].where(kept),
+            "malignant": pd.Series(call).where(epithelial),
+            "clone": planted["clone"].str.upper().where(with_clone),
         }
     )
+
+
+@pytest.fixture
+def tables(truth, perfect, tmp_path) -> Path:
+    """The tables of such a pipeline."""
+    folder = tmp_path / "tables"
+    folder.mkdir()
+
+    def write(frame: pd.DataFrame, name: str) -> None:
+        frame.to_csv(folder / name, sep="\t", index=False)
+
+    def planted(name: str) -> pd.DataFrame:
+        return pd.read_csv(truth / f"{name}.tsv", sep="\t")
+
+    write(pd.DataFrame({"patient": ["P2"], "status": ["cnv_quiet"]}), "P2.malignant.tsv")
+    clones = planted("clones").assign(clone=lambda t: t["clone"].str.upper())
+    for patient, own in clones.groupby("patient"):
+        low, high = (own["expected_share"] + 0.1 * sign for sign in (-1, 1))
+        write(own.assign(N=100, ci_low=low.clip(0), ci_high=high.clip(upper=1)), f"{patient}.clone_phases.tsv")
+    changes = planted("clone_changes").assign(clone=lambda t: t["clone"].str.upper())
+    changes = changes[changes["contrast"] == "POST_vs_PRE"].rename(columns={"expected_class": "class"})
+    write(changes, "P1.clone_changes.tsv")
+    genes = planted("expression")
+    evidence = {"POST_vs_PRE": "replicated", "PRE-R_vs_PRE": "limited"}
+    for contrast, own in genes.groupby("contrast"):
+        if contrast in evidence:
+            write(
+                own.assign(cell_type="tumour", p_adjusted=1e-9, evidence=evidence[contrast]), f"{contrast}.de_pseudobulk.tsv.gz"
+            )
+    modules = planted("modules")
+    write(modules.assign(module=modules["module"].map({"primary": "M1", "acquired": "M2"})), "modules.tsv")
+    traits = [("M1", "primary_resistance", 0.8), ("M1", "acquired_resistance", -0.1), ("M2", "acquired_resistance", -0.9)]
+    write(pd.DataFrame(traits, columns=["module", "trait", "rho"]).assign(level="sample"), "module_traits.tsv")
+    write(planted("marker").assign(matched="yes", unit="cell"), "MUC3A.marker_de.tsv.gz")
+    panels = planted("panels")
+    panels = panels[panels["contrast"].isin(["POST_vs_PRE", "PRE-R_vs_PRE"])]
+    value = (panels["direction"] == "up").astype(float)
+    a, b = panels["contrast"].str.split("_vs_").str[0], panels["contrast"].str.split("_vs_").str[1]
+    sides = [panels.assign(patient="P1", phase=phase, mean=mean) for phase, mean in ((a, value), (b, 1 - value))]
+    write(pd.concat(sides).drop_duplicates(["gene", "cell_type", "phase"]), "panel_values.tsv")
+    return folder
 
 
 def check(run_script, truth, cells, folder, *more, expect=0):
@@ -59,11 +107,69 @@ def test_a_faultless_answer_passes_every_floor(run_script, truth, perfect, tmp_p
     assert values["unresolved"] == 0
     assert values["proportions_difference"] == pytest.approx(0, abs=1e-9)
     assert set(table["passed"].dropna()) == {True}
-    assert done.stdout.startswith("Recovery: 9 of 9 floors reached; main types 1.000")
+    assert done.stdout.startswith("Recovery: 14 of 14 floors reached; main types 1.000")
     assert len(done.stdout.splitlines()) == 1
     status = pd.read_csv(tmp_path / "check_recovery.cohort.status.tsv", sep="\t")
     assert status.loc[0, "status"] == "ok"
     assert (tmp_path / "check_recovery.cohort.provenance.json").exists()
+
+
+def test_a_faultless_answer_with_tables_passes_every_floor(run_script, truth, perfect, tables, tmp_path):
+    check(run_script, truth, perfect, tmp_path, "--tables", "tables", "--strict")
+    table = pd.read_csv(tmp_path / "recovery.tsv", sep="\t").set_index("what")
+    assert set(table["passed"].dropna()) == {True}
+    assert not (table["recovered"] == "not_estimable").any()
+    figures = ("malignant", "cnv_quiet", "clones", "clones_median", "one_clone_tumours", "clone_shares", "clone_changes")
+    figures += ("genes_recall", "modules", "module_traits", "marker_genes", "panels")
+    assert (table.loc[list(figures), "value"] == 1).all()
+    assert table.loc["genes_fdr", "value"] == 0
+    assert (
+        "Not judged, fewer than 3 patients a side: PRE-R_vs_PRE, recall 1.000, fdr 0.000."
+        in table.loc["genes_recall", "explanation"]
+    )
+
+
+def test_what_was_switched_off_is_not_estimable(run_script, truth, perfect, tmp_path):
+    check(run_script, truth, perfect.drop(columns=["malignant", "clone"]), tmp_path, "--strict")
+    table = pd.read_csv(tmp_path / "recovery.tsv", sep="\t").set_index("what")
+    rows = table.loc["malignant":]
+    assert len(rows) == 13
+    assert (rows["recovered"] == "not_estimable").all()
+    assert rows["value"].isna().all() and rows["passed"].isna().all()
+    assert rows.loc["malignant", "explanation"] == "cells.parquet has no column malignant: CALL_MALIGNANT was switched off."
+    # empty tables of a step that could not work are no better
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "tables" / "P1.clone_changes.tsv").write_text("patient\tclone\tcontrast\tclass\n")
+    check(run_script, truth, perfect, tmp_path, "--tables", "tables", "--strict")
+    table = pd.read_csv(tmp_path / "recovery.tsv", sep="\t").set_index("what")
+    assert table.loc["clone_changes", "recovered"] == "not_estimable"
+    assert table.loc["clones", "value"] == 1
+
+
+def test_wrong_tumour_results_are_missed_and_named(run_script, truth, perfect, tables, tmp_path):
+    half = perfect["cell"].str[-3].isin(["A", "C"])
+    wrong = perfect.assign(
+        malignant=perfect["malignant"].where(~((perfect["malignant"] == "malignant") & half), "non_malignant"),
+        clone=perfect["clone"].where(perfect["clone"].isna() | ~half, "P1.Z"),
+    )
+    path = tables / "P1.clone_changes.tsv"
+    pd.read_csv(path, sep="\t").assign(**{"class": "uncertain"}).to_csv(path, sep="\t", index=False)
+    path = tables / "POST_vs_PRE.de_pseudobulk.tsv.gz"
+    genes = pd.read_csv(path, sep="\t").assign(gene=lambda t: t["gene"] + "x")
+    pd.concat([genes, pd.read_csv(path, sep="\t").assign(p_adjusted=0.5)]).to_csv(path, sep="\t", index=False)
+    check(run_script, truth, wrong, tmp_path, "--tables", "tables")
+    table = pd.read_csv(tmp_path / "recovery.tsv", sep="\t").set_index("what")
+    for name in ("malignant", "clones", "clone_changes", "genes_recall", "genes_fdr"):
+        assert table.loc[name, "passed"] in (False, "False", "false"), name
+    assert "P1.a POST_vs_PRE: uncertain, planted" in table.loc["clone_changes", "explanation"]
+    assert table.loc["genes_fdr", "value"] == 1
+    assert "POST_vs_PRE 0.000" in table.loc["genes_recall", "explanation"]
+
+
+def test_tables_that_lack_columns_are_refused(run_script, truth, perfect, tables, tmp_path):
+    (tables / "P9.clone_phases.tsv").write_text("patient\tclone\nP9\tP9.A\n")
+    done = check(run_script, truth, perfect, tmp_path, "--tables", "tables", expect=65)
+    assert "P9.clone_phases.tsv: columns phase, N, ci_low, ci_high are missing; found patient, clone" in done.stderr
 
 
 def test_the_order_of_the_cells_changes_nothing(run_script, truth, perfect, tmp_path):
@@ -104,7 +210,7 @@ def test_bad_input_is_refused(run_script, truth, perfect, tmp_path):
     done = check(run_script, truth, perfect.drop(columns=["main_type", "kept"]), tmp_path, expect=65)
     assert "cells.parquet: columns kept, main_type are missing" in done.stderr
     done = check(run_script, truth, perfect.iloc[5:], tmp_path, expect=65)
-    assert "5 of 320 planted droplets have no row, the first is A:" in done.stderr
+    assert f"5 of {len(perfect)} planted droplets have no row, the first is A:" in done.stderr
     done = check(run_script, tmp_path / "none", perfect, tmp_path, expect=65)
     assert "samples.tsv" in done.stderr and "not found" in done.stderr
     assert not (tmp_path / "recovery.tsv").exists()

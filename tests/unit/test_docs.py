@@ -28,6 +28,11 @@ def expand(pattern: str) -> list[str]:
     return [name for part in match[1].split(",") for name in expand(pattern[: match.start()] + part + pattern[match.end() :])]
 
 
+def of_unit(pattern: str) -> str:
+    """`${meta.id}` as <sample>, `${patient}` as <patient> and so on."""
+    return re.sub(r"\$\{(\w+)\}", r"<\1>", pattern.replace("${meta.id}", "<sample>"))
+
+
 def declared() -> dict[str, set[str]]:
     """Process name -> file names of its output block, `${meta.id}` as <sample>."""
     found = {}
@@ -36,7 +41,7 @@ def declared() -> dict[str, set[str]]:
         match = re.search(r"^process (\w+) \{.*?^ *output:\n(.*?)^ *(?:script|when|shell|exec):", text, re.DOTALL | re.MULTILINE)
         if match:
             patterns = [single or double for single, double in PATH.findall(match[2])]
-            found[match[1]] = {n for p in patterns for n in expand(p.replace("${meta.id}", "<sample>"))}
+            found[match[1]] = {n for p in patterns for n in expand(of_unit(p))}
     return found
 
 
@@ -123,7 +128,8 @@ def test_every_file_in_output_md_is_published():
 
 def test_the_truth_tables_are_those_that_the_simulation_writes():
     text = (ROOT / "bin" / "simulate_cohort.py").read_text(encoding="utf-8")
-    written = {f"truth/{name}" for name in re.findall(r'truth / "([\w.]+)"', text)}
+    names = re.findall(r'truth / "([\w.]+)"', text) + re.findall(r'(?m)^ {8}"(\w+\.tsv)": ', text)
+    written = {f"truth/{name}" for name in names}
     assert {name for name in documented()["00_design/simulated"] if name.startswith("truth/") and name != "truth/"} == written
 
 

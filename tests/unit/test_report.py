@@ -103,7 +103,7 @@ def test_key_sentences_count_by_hand():
     assert lines == [
         "3 samples of 3 patients; 2 usable (not usable: S3); 7 of 9 cells kept (78 %).",
         "1 cell removed as doublets (11.1 % of all cells).",
-        "2 cell types named; 14.3 % of the kept cells stay unresolved because the sources disagree.",
+        "2 cell types named; 14.3 % of the kept cells stay unresolved.",
     ]
 
 
@@ -270,6 +270,40 @@ def test_numbers_that_contradict_are_named(tmp_path):
         report.check_delivery(tables, table, frame.assign(kept=[True, True, True, False]))
     with pytest.raises(io.InputError, match=r"holds cells of S2, which is not in samples\.tsv"):
         report.check_delivery(tables, table, pd.concat([frame, cells().iloc[4:5]]))
+
+
+def annotated_rows() -> pd.DataFrame:
+    """A run that began with an annotated object: no row of the samples, none of the steps up to the cell types."""
+    steps = ["load_annotated", *(step for step in report.COHORT_STEPS if step not in report.REPLACED_STEPS)]
+    return rows(*((step, "cohort", "ok") for step in steps))
+
+
+def test_a_run_that_began_with_an_annotated_object_owes_no_step_of_the_samples(tmp_path):
+    tables, table, frame = delivered(tmp_path)
+    assert not report.began_annotated(table)
+    assert report.began_annotated(annotated_rows())
+    for name in [name for name in tables.files if name.startswith("S1.")] + ["merge.tsv", "clusters.tsv", "annotation.tsv"]:
+        del tables.files[name]
+    report.check_delivery(tables, annotated_rows(), frame.drop(columns="drop_reason"))
+    with pytest.raises(io.InputError, match="load_sample of S1: no status row"):
+        report.check_delivery(tables, table[table["step"] != "load_sample"], frame)
+
+
+def test_a_run_that_began_with_an_annotated_object_owes_the_rest(tmp_path):
+    tables, _, frame = delivered(tmp_path)
+    del tables.files["types.tsv"]
+    table = annotated_rows()
+    with pytest.raises(io.InputError) as caught:
+        report.check_delivery(tables, table[table["step"] != "assemble_cohort"], frame)
+    assert "load_annotated of cohort: says ok, but types.tsv is missing" in str(caught.value)
+    assert "assemble_cohort of cohort: no status row" in str(caught.value)
+
+
+def test_status_matrix_shows_no_missing_step_of_a_run_that_had_none():
+    html = report.status_matrix(annotated_rows(), DESIGN, {"S1": 4}, 50)
+    assert "no status" not in html
+    assert "<th>S1</th>" in html and "read matrix" not in html
+    assert "no status row" in report.status_matrix(rows(("load_sample", "S1", "ok")), DESIGN, {}, 50)
 
 
 def test_unknown_status_word_is_refused(tmp_path):

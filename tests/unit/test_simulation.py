@@ -93,8 +93,11 @@ def test_noise_keeps_the_mean_and_has_the_stated_variance():
 
 
 def test_tumour_effect_touches_malignant_cells_and_no_marker(model):
-    effect = simulation.tumour_effect(model.genes, rng())
+    reserved = np.zeros(len(model.genes), dtype=bool)
+    reserved[np.flatnonzero(model.genes["role"] == "background")[::2]] = True
+    effect = simulation.tumour_effect(model.genes, reserved, rng())
     assert (effect != 0).sum() == simulation.TUMOUR_GENES
+    assert not effect[reserved].any()
     assert not effect[(model.genes["role"] != "background").to_numpy()].any()
     cells = pd.DataFrame({"is_malignant": [True, False]})
     moved = simulation.plant_tumour(np.zeros((2, len(effect)), np.float32), cells, effect)
@@ -151,6 +154,10 @@ def test_immune_share_rises_at_response_and_falls_at_resistance():
 
     assert epithelial("RES") < epithelial("PRE") < epithelial("POST")
     assert epithelial("never heard of") == epithelial("PRE")
+    # the factor is on the odds of the share
+    share = np.mean([simulation.proportions("PRE", np.random.default_rng(i), 2.0)["Epithelial"] for i in range(400)])
+    before = simulation.TYPES["Epithelial"][0]
+    assert share / (1 - share) == pytest.approx(2 * before / (1 - before), rel=0.05)
 
 
 @pytest.mark.parametrize("n", [0, 1, 2, 30])
@@ -164,3 +171,23 @@ def test_samples_of_any_size(model, n):
     assert shares.sum() == pytest.approx(1)
     assert 2 <= drawn["pct_ambient"] <= 8
     assert (cells["is_doublet"] == (cells["main_type_2"] != "")).all()
+
+
+def test_a_further_step_adds_columns_that_doublets_take_from_their_larger_cell(model):
+    def mark(log_mean: np.ndarray, cells: pd.DataFrame) -> tuple[np.ndarray, pd.DataFrame]:
+        return log_mean, cells.assign(tag=[f"state {state}" for state in cells["state"]])
+
+    zero = np.zeros(len(model.genes))
+    counts, cells, _, _ = simulation.simulate_sample(model, "PRE", 300, 1.0, zero, zero, rng(), further=mark)
+    plain, before, _, _ = simulation.simulate_sample(model, "PRE", 300, 1.0, zero, zero, rng())
+    np.testing.assert_array_equal(counts, plain)
+    pd.testing.assert_frame_equal(cells.drop(columns="tag"), before)
+    state = {f"state {index}": name for index, name in enumerate(model.states["subtype"])}
+    assert list(cells["tag"].map(state)) == list(cells["subtype"])
+
+
+def test_no_malignant_cells_without_a_tumour(model):
+    zero = np.zeros(len(model.genes))
+    _, cells, _, _ = simulation.simulate_sample(model, "PRE", 200, 1.0, zero, zero, rng(), malignant_share=0.0)
+    assert (cells["lineage"] == "epithelial").sum() > 20
+    assert not cells["is_malignant"].any()
