@@ -7,6 +7,8 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv/bin
 ENGINE ?= docker
 TOOLS := core scvi typist tumour report
+# compiled modules are kept inside the environment: a process without them compiles for seconds
+unexport PYTHONDONTWRITEBYTECODE
 export PYTEST_ADDOPTS ?= -p no:cacheprovider
 
 .PHONY: help setup demo test test-all lint unit pipeline code docs lock images bench clean

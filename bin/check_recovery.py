@@ -38,7 +38,7 @@ FLOORS = {
     "proportions_difference": 0.06,
     "batches_mix": 0.80,
     "malignant": 0.97,
-    "cnv_quiet": 1.0,
+    keys.CNV_QUIET: 1.0,
     "clones": 0.85,
     "clones_median": 0.95,
     "one_clone_tumours": 1.0,
@@ -115,8 +115,9 @@ class RunTables:
 
     def joined(self, name: str, columns: tuple[str, ...]) -> pd.DataFrame | None:
         """The same below one another; None where there is no such file."""
-        found = self.units(name, columns)
-        return pd.concat(found.values(), ignore_index=True) if found else None
+        found = list(self.units(name, columns).values())
+        filled = [table for table in found if len(table)] or found[:1]  # an empty frame would loosen the column types
+        return pd.concat(filled, ignore_index=True) if filled else None
 
 
 class Ledger:
@@ -295,7 +296,7 @@ def malignant_rows(ledger: Ledger, cells: pd.DataFrame, truth: dict[str, pd.Data
     kept = set(cells.loc[cells[keys.KEPT], "planted_patient"])
     quiet = sorted([*quiet, *(name for name in kinds.index[kinds == TUMOUR_FREE] if name in kept)])
     wanted = f"{len(with_events)} tumours", f"{len(quiet)} quiet"
-    for what, names, text, metric in (("malignant", with_events, wanted[0], "f1"), ("cnv_quiet", quiet, wanted[1], "share")):
+    for what, names, text, metric in (("malignant", with_events, wanted[0], "f1"), (keys.CNV_QUIET, quiet, wanted[1], "share")):
         if keys.MALIGNANT not in cells:
             ledger.absent(what, text, metric, f"cells.parquet has no column {keys.MALIGNANT}: CALL_MALIGNANT was switched off.")
         elif not names:
@@ -316,7 +317,7 @@ def malignant_rows(ledger: Ledger, cells: pd.DataFrame, truth: dict[str, pd.Data
         verdict = recovery.quiet_verdicts(cells, quiet, words)
         text = f"Patients without copy-number events whose epithelial cells all stay unresolved: {', '.join(quiet)}; "
         text += f"wrong: {', '.join(verdict.index[~verdict]) or 'none'}."
-        ledger.add("cnv_quiet", wanted[1], f"{int(verdict.sum())} right", "share", *recovery.share(verdict), text)
+        ledger.add(keys.CNV_QUIET, wanted[1], f"{int(verdict.sum())} right", "share", *recovery.share(verdict), text)
 
 
 def clone_rows(ledger: Ledger, cells: pd.DataFrame, truth: dict[str, pd.DataFrame], tables: RunTables) -> None:

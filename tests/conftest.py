@@ -38,6 +38,7 @@ def run_script():
     def call(name: str, *args: object, cwd: Path, check: bool = True) -> subprocess.CompletedProcess[str]:
         env = dict(os.environ)
         env.setdefault("NUMBA_CACHE_DIR", str(ROOT / ".cache" / "numba"))
+        env.pop("PYTHONDONTWRITEBYTECODE", None)  # without compiled modules every process compiles for seconds
         env["PYTHONHASHSEED"] = "random"  # an output that follows the order of a set must fail here, not at a user's
         done = subprocess.run(
             [sys.executable, str(BIN / f"{name}.py"), *map(str, args)], cwd=cwd, env=env, capture_output=True, text=True

@@ -47,7 +47,7 @@ workflow TUMOUR {
         cohort.merged, cohort.annotation, malignant, clones, files(TRACE_CLONES.out.table),
         assets.panels, design.contrasts, design.samples, design.phases,
     )
-    SCORE_ACTIVITY(cohort.merged, cohort.annotation, malignant, design.samples, design.contrasts, assets.networks)
+    SCORE_ACTIVITY(cohort.merged, cohort.annotation, malignant, design.contrasts, design.samples, assets.networks)
 
     // every list of genes with a score or a direction, whoever made it
     rankings = TEST_EXPRESSION.out.rankings

@@ -69,6 +69,18 @@ def test_ctcl_types(ctcl):
     assert t_share[["HC-1", "HC-2", "HC-3"]].max() < 0.15
 
 
+def test_ctcl_healthy_skin_has_no_malignant_cell(ctcl):
+    status = {(row["step"], row["unit"]): row["status"] for row in rows(ctcl.outdir / "report" / "status.tsv")}
+    cells = pd.read_parquet(ctcl.outdir / "cells.parquet")
+    for sample in ("HC-1", "HC-2", "HC-3"):
+        assert (cells.loc[cells["sample"].astype(str) == sample, "malignant"].astype(str) == "malignant").sum() == 0
+        word = status["call_malignant", sample]
+        assert word == "cnv_quiet" or word.startswith("skipped_"), word
+    # as many samples as patients a side: genes are tested by patient
+    summary = rows(ctcl.outdir / "03_tumour" / "expression" / "tumour_vs_healthy.de_summary.tsv")
+    assert any(row["status"] == "ok" and row["design"] for row in summary)
+
+
 def test_ctcl_report_and_object(ctcl):
     import anndata
 
@@ -94,3 +106,6 @@ def test_pbmc3k_b_cells_by_model_and_markers(nextflow, tmp_path, shared_data):
     assert len(cells) == 2700
     b_cells = (cells["main_type"].astype(str) == "B").sum()
     assert abs(b_cells - 344) <= 15, b_cells
+    # blood holds no epithelium: a status, and the run finishes
+    (word,) = [row["status"] for row in rows(run.outdir / "report" / "status.tsv") if row["step"] == "infer_cnv"]
+    assert word == "skipped_no_input"

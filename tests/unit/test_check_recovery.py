@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
+import io as std_io
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from scresist.io import InputError
+
+SPEC = importlib.util.spec_from_file_location("check_recovery", Path(__file__).resolve().parents[2] / "bin" / "check_recovery.py")
+SCRIPT = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(SCRIPT)
 COLUMNS = ["what", "planted", "recovered", "metric", "value", "floor", "passed", "n", "explanation"]
 
 
@@ -90,15 +99,26 @@ def tables(truth, perfect, tmp_path) -> Path:
     return folder
 
 
-def check(run_script, truth, cells, folder, *more, expect=0):
+def check(run_script, truth, cells, folder, *more, expect=0, inside=True):
+    """Run the script on `cells`; within this process unless told otherwise: starting Python takes longer than the work."""
     cells.to_parquet(folder / "cells.parquet")
-    done = run_script("check_recovery", "--cells", "cells.parquet", "--truth", truth, *more, cwd=folder, check=False)
-    assert done.returncode == expect, done.stderr
-    return done
+    options = ("--cells", "cells.parquet", "--truth", truth, *more)
+    if not inside:
+        done = run_script("check_recovery", *options, cwd=folder, check=False)
+        assert done.returncode == expect, done.stderr
+        return done
+    out, error, code = std_io.StringIO(), "", 0
+    with contextlib.chdir(folder), contextlib.redirect_stdout(out):
+        try:
+            code = SCRIPT.main([str(option) for option in options])
+        except InputError as problem:
+            error, code = str(problem), 65
+    assert code == expect, error
+    return SimpleNamespace(stdout=out.getvalue(), stderr=error)
 
 
 def test_a_faultless_answer_passes_every_floor(run_script, truth, perfect, tmp_path):
-    done = check(run_script, truth, perfect, tmp_path, "--strict")
+    done = check(run_script, truth, perfect, tmp_path, "--strict", inside=False)
     table = pd.read_csv(tmp_path / "recovery.tsv", sep="\t")
     assert list(table.columns) == COLUMNS
     values = table.set_index("what")["value"]
@@ -115,7 +135,7 @@ def test_a_faultless_answer_passes_every_floor(run_script, truth, perfect, tmp_p
 
 
 def test_a_faultless_answer_with_tables_passes_every_floor(run_script, truth, perfect, tables, tmp_path):
-    check(run_script, truth, perfect, tmp_path, "--tables", "tables", "--strict")
+    check(run_script, truth, perfect, tmp_path, "--tables", "tables", "--strict", inside=False)
     table = pd.read_csv(tmp_path / "recovery.tsv", sep="\t").set_index("what")
     assert set(table["passed"].dropna()) == {True}
     assert not (table["recovered"] == "not_estimable").any()
@@ -209,7 +229,7 @@ def test_floors_can_be_set(run_script, truth, perfect, tmp_path):
 def test_bad_input_is_refused(run_script, truth, perfect, tmp_path):
     done = check(run_script, truth, perfect.drop(columns=["main_type", "kept"]), tmp_path, expect=65)
     assert "cells.parquet: columns kept, main_type are missing" in done.stderr
-    done = check(run_script, truth, perfect.iloc[5:], tmp_path, expect=65)
+    done = check(run_script, truth, perfect.iloc[5:], tmp_path, expect=65, inside=False)
     assert f"5 of {len(perfect)} planted droplets have no row, the first is A:" in done.stderr
     done = check(run_script, tmp_path / "none", perfect, tmp_path, expect=65)
     assert "samples.tsv" in done.stderr and "not found" in done.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,13 @@ import pandas as pd
 import pytest
 from scipy.io import mmread
 
+from scresist.io import InputError
+
+SPEC = importlib.util.spec_from_file_location(
+    "simulate_cohort", Path(__file__).resolve().parents[2] / "bin" / "simulate_cohort.py"
+)
+SCRIPT = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(SCRIPT)
 SMALL = ("--n_genes", 2500, "--n_cells", 60)
 
 
@@ -114,9 +122,12 @@ def test_equal_seeds_give_equal_bytes_and_others_do_not(simulate, demo, tmp_path
     (other := tmp_path / "other").mkdir()
     simulate(again)
     assert digests(again) == digests(demo)
-    simulate(other, "--seed", 2)
-    matrix = "cohort/PRE-1/matrix.mtx.gz"
-    assert digests(other)[matrix] != digests(demo)[matrix]
+    row = design(tmp_path, "sample,patient,phase,n_cells\nA,P1,PRE,30\n")
+    for seed in (1, 2):
+        (other / str(seed)).mkdir()
+        simulate(other / str(seed), "--seed", seed, "--design", row)
+    matrix = "cohort/A/matrix.mtx.gz"
+    assert digests(other / "1")[matrix] != digests(other / "2")[matrix]
 
 
 def test_a_sample_does_not_depend_on_the_others(simulate, tmp_path):
@@ -168,10 +179,16 @@ def test_own_design_with_tiny_samples_and_free_phases(simulate, tmp_path):
         ("sample,patient,phase\n../A,P,PRE\n", "row 2, sample: '../A' is not an id"),
     ],
 )
-def test_a_design_that_cannot_be_used_is_refused_with_its_row(simulate, tmp_path, text, message):
-    done = simulate(tmp_path, "--design", design(tmp_path, text), check=False)
+def test_a_design_that_cannot_be_used_is_refused_with_its_row(tmp_path, text, message):
+    with pytest.raises(InputError) as caught:  # within this process: starting Python takes longer than the work
+        SCRIPT.read_design(design(tmp_path, text))
+    assert message in str(caught.value)
+
+
+def test_a_refused_design_leaves_nothing_behind(simulate, tmp_path):
+    done = simulate(tmp_path, "--design", design(tmp_path, "sample,phase\nA,PRE\n"), check=False)
     assert done.returncode == 65
-    assert message in done.stderr
+    assert "columns patient are missing; found sample, phase" in done.stderr
     assert not (tmp_path / "cohort").exists()
 
 
