@@ -16,6 +16,13 @@ sys.path.insert(0, str(BIN))
 os.environ.setdefault("NUMBA_NUM_THREADS", "1")
 
 
+@pytest.fixture(autouse=True)
+def plain_figures() -> None:
+    """Figures are drawn with matplotlib's defaults, whatever a package that an earlier test imported has set."""
+    if matplotlib := sys.modules.get("matplotlib"):
+        matplotlib.rcdefaults()
+
+
 @pytest.fixture(scope="session")
 def root() -> Path:
     """The repository root."""

@@ -210,9 +210,13 @@ def overview(context: Context) -> Chapter:
                     [
                         Col("statement", "statement"),
                         Col("contrast", "contrast"),
-                        Col("effect", "difference of shares", "num", "mean share side A minus side B, 0 to 1", 2),
+                        Col("effect", "effect", "num", "shares: side A minus side B, 0 to 1; modules: Spearman's rho", 2),
                         Col("p_adjusted", "adjusted p", "p"),
-                        Col("evidence", "evidence", help="replicated: 3 or more patients a side; limited: 2; single_patient: 1"),
+                        Col(
+                            "evidence",
+                            "evidence",
+                            help="replicated: 3 or more patients a side; limited: 2; single_patient: 1; cell_level: cells",
+                        ),
                         Col("table", "table"),
                     ],
                     "report/findings.tsv",

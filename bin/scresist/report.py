@@ -88,6 +88,7 @@ LEVELS = {
     "warning": (4, "! read note", "sc-warning"),
     "ok": (5, "✓ done", "sc-ok"),
 }
+ADJUSTED_P = 0.05  # below: a relation is worded as a finding where patients stand behind it
 EVIDENCE_CLAIMS = ("replicated", "limited")  # only these may be worded as a finding (methods.md, unit of replication)
 
 
@@ -611,7 +612,68 @@ def findings(made: Facts, tables: Tables, cells: pd.DataFrame) -> pd.DataFrame:
             statement = _largest_shift(pooled, row)
             if statement:
                 rows.append(statement)
+    rows += [*_gene_findings(tables), *_program_findings(tables), *_clone_findings(tables)]
     return pd.DataFrame(rows, columns=FINDING_COLUMNS)
+
+
+def _gene_findings(tables: Tables) -> list[tuple[Any, ...]]:
+    """One statement per contrast in which tumour cells could be compared between patients."""
+    made = []
+    summary = tables.of_units("de_summary", "contrast")
+    if summary.empty:
+        return made
+    tested = summary[(summary["cell_type"] == keys.TUMOUR) & summary["evidence"].isin(EVIDENCE_CLAIMS)]
+    for row in tested.to_dict("records"):
+        up, down = to_number(row["n_up_pseudobulk"]), to_number(row["n_down_pseudobulk"])
+        a, b = to_number(row["n_patients_used_a"]), to_number(row["n_patients_used_b"])
+        if None in (up, down, a, b):
+            continue
+        sides = row["contrast"].replace("_vs_", " and ")
+        text = (
+            f"{number(up + down, 0)} genes differed in tumour cells between patients of {sides}: "
+            f"{number(up, 0)} higher, {number(down, 0)} lower in the first ({number(a, 0)} against {number(b, 0)} patients)"
+        )
+        source = f"{row['contrast']}.de_pseudobulk.tsv.gz"
+        made.append((text, "test_expression", row["contrast"], None, None, row["evidence"], source))
+    return made
+
+
+def _program_findings(tables: Tables) -> list[tuple[Any, ...]]:
+    """Modules whose relation to a trait holds between patients after adjustment; none is a result that the chapter tells."""
+    traits = tables.get("module_traits")
+    if traits.empty:
+        return []
+    made = []
+    for row in traits[(traits["level"] == "sample") & traits["evidence"].isin(EVIDENCE_CLAIMS)].to_dict("records"):
+        p, rho = to_number(row["p_adjusted"]), to_number(row["rho"])
+        if p is not None and rho is not None and p < ADJUSTED_P:
+            text = (
+                f"the co-expression module {row['module']} of tumour cells {'rose' if rho > 0 else 'fell'} with"
+                f" {str(row['trait']).replace('_', ' ')} (Spearman's rho {rho:.2f} over {row['n']} patients)"
+            )
+            made.append((text, "find_programs", row["contrast"], rho, p, row["evidence"], "module_traits.tsv"))
+    return made
+
+
+def _clone_findings(tables: Tables) -> list[tuple[Any, ...]]:
+    """Clones that grew, shrank, came or went within a patient: they count cells of single biopsies, so they are exploratory."""
+    changes = tables.of_units("clone_changes", keys.PATIENT)
+    if changes.empty:
+        return []
+    words = {"emerging": "appeared", "lost": "was no longer found", "expanding": "grew", "shrinking": "shrank"}
+    made = []
+    for row in changes[changes["class"].isin(words)].to_dict("records"):
+        counts = [to_number(row[name]) for name in ("n_a", "N_a", "n_b", "N_b")]
+        if None in counts or not counts[1] or not counts[3]:
+            continue
+        opening, sides = wording(row["evidence"], tested=False)[0], row["contrast"].replace("_vs_", " against ")
+        text = (
+            f"{opening}clone {row['clone']} {words[row['class']]}: {percent(counts[2], counts[3])} to"
+            f" {percent(counts[0], counts[1])} of the malignant cells, {sides} (one patient)"
+        )
+        effect, p = to_number(row["diff"]), to_number(row["p_adjusted"])
+        made.append((text, "trace_clones", row["contrast"], effect, p, row["evidence"], f"{row[keys.PATIENT]}.clone_changes.tsv"))
+    return made
 
 
 def _largest_shift(pooled: pd.DataFrame, contrast: Mapping[str, Any]) -> tuple[Any, ...] | None:

@@ -314,3 +314,61 @@ def test_unknown_status_word_is_refused(tmp_path):
     io.write_tsv(pd.DataFrame({"step": ["a"]}), path)
     with pytest.raises(io.InputError, match="columns unit_type, unit"):
         report.read_status([path])
+
+
+def test_findings_of_the_tumour_stage_say_who_stands_behind_them(tmp_path):
+    genes = {"contrast": "POST_vs_PRE", "cell_type": "tumour", "evidence": "replicated", "n_up_pseudobulk": 23,
+             "n_down_pseudobulk": 83, "n_patients_used_a": 3, "n_patients_used_b": 4}  # fmt: skip
+    cells_only = {**genes, "contrast": "RES_vs_PRE", "evidence": "cell_level"}
+    io.write_tsv(pd.DataFrame([genes]), tmp_path / "POST_vs_PRE.de_summary.tsv")
+    io.write_tsv(pd.DataFrame([cells_only]), tmp_path / "RES_vs_PRE.de_summary.tsv")
+    traits = pd.DataFrame(
+        {"module": ["M1", "M2", "M3"], "trait": "primary_resistance", "level": ["sample", "sample", "cell_level"],
+         "rho": [0.9, 0.8, 0.9], "n": 8, "p_adjusted": [0.01, 0.2, 1e-9], "evidence": ["replicated", "replicated", "cell_level"],
+         "contrast": "PRE-R_vs_PRE"}
+    )  # fmt: skip
+    io.write_tsv(traits, tmp_path / "module_traits.tsv")
+    changes = pd.DataFrame(
+        {"patient": "P1", "clone": ["P1.C1", "P1.C2"], "contrast": "POST_vs_PRE", "class": ["emerging", "uncertain"],
+         "n_a": [70, 5], "N_a": 140, "n_b": 0, "N_b": 100, "diff": 0.5, "p_adjusted": 1e-9, "evidence": "cell_level"}
+    )  # fmt: skip
+    io.write_tsv(changes, tmp_path / "P1.clone_changes.tsv")
+    made = report.findings(report.Facts(), report.Tables(tmp_path), pd.DataFrame(columns=[keys.KEPT]))
+    found = {row["step"]: row for row in made.to_dict("records")}
+    assert found["test_expression"]["statement"] == (
+        "106 genes differed in tumour cells between patients of POST and PRE: 23 higher, 83 lower in the first "
+        "(3 against 4 patients)"
+    )
+    assert "module M1 of tumour cells rose with primary resistance" in found["find_programs"]["statement"]
+    assert found["trace_clones"]["statement"] == (
+        "exploratory: clone P1.C1 appeared: 0 % to 50 % of the malignant cells, POST against PRE (one patient)"
+    )
+    steps = made["step"].tolist()
+    assert (steps.count("test_expression"), steps.count("find_programs"), steps.count("trace_clones")) == (1, 1, 1)
+
+
+def test_matrix_of_patients_shows_results_of_their_own():
+    made = [
+        status.StatusRow("infer_cnv", "patient", "P10", "ok"),
+        status.StatusRow("call_malignant", "patient", "P10", "ok"),
+        status.StatusRow("infer_cnv", "patient", "P2", "ok"),
+        status.StatusRow("call_malignant", "patient", "P2", keys.CNV_QUIET, "no <b>arm</b> shifted"),
+    ]
+    html = report.unit_matrix(status.table(made).astype(object), "patient", 50)
+    assert html.index(">P2<") < html.index(">P10<")
+    assert "cnv quiet" in html and "no &lt;b&gt;arm&lt;/b&gt; shifted" in html
+    assert report.unit_matrix(status.table(made).astype(object), "contrast", 50) == ""
+
+
+def test_a_patient_without_a_row_is_a_broken_promise():
+    word = {("infer_cnv", "P1"): "ok", ("call_malignant", "P1"): "ok"}
+    assert report.has_tumour_stage(pd.DataFrame({"step": ["infer_cnv"]}))
+    assert not report.has_tumour_stage(pd.DataFrame({"step": ["merge_cohort"]}))
+
+    class Contrasts:
+        def get(self, name):
+            return pd.DataFrame({"contrast": ["A_vs_B"]})
+
+    problems = report._tumour_problems(Contrasts(), pd.DataFrame({"patient": ["P1"]}), word)
+    assert "trace_clones of P1: no status row" in problems and "test_expression of A_vs_B: no status row" in problems
+    assert "infer_cnv of P1: no status row" not in problems

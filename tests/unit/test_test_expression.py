@@ -84,7 +84,7 @@ def test_outputs_and_a_second_run_of_equal_bytes(run_script, step, tmp_path):
     names = [*(f"POST_vs_PRE.{end}" for end in ENDS), "test_expression.POST_vs_PRE.status.tsv"]
     first = [Path(name).read_bytes() for name in names]
     cohort(tmp_path, PAIRS, order=3)  # the same cells in another order
-    step(*options[: -len(tumour)], *reversed(tumour))
+    run_script("test_expression", *options[: -len(tumour)], *reversed(tumour), cwd=tmp_path)
     assert first == [Path(name).read_bytes() for name in names]
 
     status = read("test_expression.POST_vs_PRE.status.tsv").iloc[0]
