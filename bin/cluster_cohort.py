@@ -24,17 +24,6 @@ TOP_MARKERS = 50  # genes per cluster in markers.tsv
 OVER_RESOLUTION = "2.0"  # always computed: ANNOTATE_CELLS votes over these clusters
 
 
-def resolutions(text: str) -> list[str]:
-    """argparse type: resolutions separated by commas, as they will be named in columns."""
-    try:
-        values = sorted({float(part) for part in text.split(",")})
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list of numbers separated by commas") from None
-    if values[0] <= 0:
-        raise argparse.ArgumentTypeError(f"{values[0]} is not a resolution: they are above 0")
-    return [str(value) for value in values]
-
-
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Options of the step."""
     parser = cli.parser(__doc__)
@@ -43,7 +32,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--embedding", required=True, type=Path, help="embedding.parquet of INTEGRATE_COHORT")
     add("--graph", required=True, type=Path, help="graph.npz of INTEGRATE_COHORT; used where it is not empty")
     add("--n_neighbors", type=cli.number(2, 1000, int), default=15, help="nearest neighbours (default 15)")
-    add("--resolutions", type=resolutions, default="0.2,0.4,0.6,0.8,1.0,1.5,2.0", help="Leiden resolutions, comma list")
+    add("--resolutions", type=cli.resolutions, default="0.2,0.4,0.6,0.8,1.0,1.5,2.0", help="Leiden resolutions, comma list")
     add("--resolution", type=cli.number(0.001, 1000), default=1.0, help="primary resolution (default 1.0)")
     add("--umap_min_dist", type=cli.number(0, 10), default=0.5, help="UMAP: least distance of points (default 0.5)")
     return parser.parse_args(argv)
@@ -98,7 +87,7 @@ def main(argv: list[str] | None = None) -> int:
     values = latent_space(args.embedding, merged.obs_names)
     given = sparse.load_npz(args.graph)
     seed = cli.unit_seed(args.seed, STEP, "cohort")
-    asked = resolutions(args.resolutions) if isinstance(args.resolutions, str) else args.resolutions
+    asked = cli.resolutions(args.resolutions) if isinstance(args.resolutions, str) else args.resolutions
     primary = str(float(args.resolution))
     wanted = sorted({*asked, primary, OVER_RESOLUTION}, key=float)
 

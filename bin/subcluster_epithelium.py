@@ -27,17 +27,6 @@ MAPS = ("cluster", "phase", "patient")
 FRAGMENT = (keys.EPI_CLUSTER, *keys.EPI_UMAP, keys.S_SCORE, keys.G2M_SCORE, keys.CYCLE_PHASE)
 
 
-def resolutions(text: str) -> list[str]:
-    """argparse type: resolutions separated by commas, as they will be named in the table."""
-    try:
-        values = sorted({float(part) for part in text.split(",")})
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list of numbers separated by commas") from None
-    if values[0] <= 0:
-        raise argparse.ArgumentTypeError(f"{values[0]} is not a resolution: they are above 0")
-    return [str(value) for value in values]
-
-
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Options of the step."""
     parser = cli.parser(__doc__)
@@ -50,7 +39,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--phases", required=True, type=Path, help="phases.tsv of CHECK_DESIGN: order and colours")
     add("--n_neighbors", type=cli.number(2, 1000, int), default=15, help="nearest neighbours (default 15)")
     add("--resolution", type=cli.number(0.001, 1000), default=0.4, help="primary Leiden resolution (default 0.4)")
-    add("--resolutions", type=resolutions, default="0.2,0.4,0.6,0.8,1.0", help="resolutions to compare, comma list")
+    add("--resolutions", type=cli.resolutions, default="0.2,0.4,0.6,0.8,1.0", help="resolutions to compare, comma list")
     add("--umap_min_dist", type=cli.number(0, 10), default=0.5, help="UMAP: least distance of points (default 0.5)")
     add("--min_cells", type=cli.number(20, 10**7, int), default=100, help="tumour cells needed (default 100)")
     return parser.parse_args(argv)
@@ -145,7 +134,7 @@ def main(argv: list[str] | None = None) -> int:
     del merged
     n = len(cells)
     seed = cli.unit_seed(args.seed, STEP, "cohort")
-    asked = resolutions(args.resolutions) if isinstance(args.resolutions, str) else args.resolutions
+    asked = cli.resolutions(args.resolutions) if isinstance(args.resolutions, str) else args.resolutions
     primary = str(float(args.resolution))
     wanted = sorted({*asked, primary}, key=float)
 

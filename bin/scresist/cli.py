@@ -79,6 +79,17 @@ def number(low: float, high: float, kind: type = float) -> Callable[[str], float
     return convert
 
 
+def resolutions(text: str) -> list[str]:
+    """argparse type: Leiden resolutions separated by commas, ascending, as they will be named in columns."""
+    try:
+        values = sorted({float(part) for part in text.split(",")})
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of numbers separated by commas") from None
+    if values[0] <= 0:
+        raise argparse.ArgumentTypeError(f"{values[0]} is not a resolution: they are above 0")
+    return [str(value) for value in values]
+
+
 def parser(doc: str | None, sample: bool = False) -> argparse.ArgumentParser:
     """A parser with the options that every step takes; `doc` is the script's docstring."""
     made = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from scipy.cluster import hierarchy
 from scipy.spatial.distance import cdist
-from scipy.stats import chi2, fisher_exact, norm
+from scipy.stats import chi2, fisher_exact
 
 from scresist import cnv, comparison, keys, malignancy
 from scresist.neighbours import by_size, communities, neighbour_weights
@@ -467,18 +467,10 @@ def detection_limit(total: int, alpha: float = ALPHA) -> float:
     return 1 - alpha ** (1 / total) if total else np.nan
 
 
-def wilson(n: float, total: float, alpha: float = ALPHA) -> tuple[float, float]:
-    """Wilson's score interval of a share (1927), without continuity correction."""
-    z = norm.ppf(1 - alpha / 2)
-    p = n / total
-    middle, half = p + z**2 / (2 * total), z * np.sqrt(p * (1 - p) / total + z**2 / (4 * total**2))
-    return (middle - half) / (1 + z**2 / total), (middle + half) / (1 + z**2 / total)
-
-
 def newcombe(n_a: int, total_a: int, n_b: int, total_b: int, alpha: float = ALPHA) -> tuple[float, float, float]:
     """Difference of two shares, A minus B, with its interval from Wilson limits (Newcombe 1998, Stat Med 17:873, method 10)."""
     p_a, p_b = n_a / total_a, n_b / total_b
-    (low_a, high_a), (low_b, high_b) = wilson(n_a, total_a, alpha), wilson(n_b, total_b, alpha)
+    (low_a, high_a), (low_b, high_b) = comparison.wilson(n_a, total_a, alpha), comparison.wilson(n_b, total_b, alpha)
     d = p_a - p_b
     return (
         d,

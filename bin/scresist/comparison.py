@@ -201,6 +201,17 @@ def mean_difference(a: np.ndarray, b: np.ndarray, paired: bool) -> tuple[float, 
     return difference, difference - half, difference + half
 
 
+def wilson(k: float, n: float, alpha: float = 1 - LEVEL) -> tuple[float, float]:
+    """Wilson's score interval of the share k / n (1927, J Am Stat Assoc 22:209), no continuity correction; NaN for n = 0."""
+    if n <= 0:
+        return np.nan, np.nan
+    z2 = float(stats.norm.ppf(1 - alpha / 2)) ** 2
+    share, middle = k / n, (k + z2 / 2) / (n + z2)
+    half = float(np.sqrt(z2 * (k * (n - k) / n + z2 / 4))) / (n + z2)
+    # the share itself lies within, also where rounding says otherwise
+    return max(0.0, min(share, middle - half)), min(1.0, max(share, middle + half))
+
+
 def kruskal(groups: Sequence[np.ndarray]) -> tuple[float, float, float]:
     """Kruskal-Wallis H, p and epsilon squared H/(n - 1); NaN for fewer than two groups or constant values."""
     filled = [np.asarray(group, dtype=float) for group in groups if len(group)]

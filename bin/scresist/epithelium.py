@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from scipy import sparse, stats
+from scipy import sparse
 
 from scresist import comparison, keys, normalise, panels
 from scresist.io import InputError
@@ -258,18 +258,6 @@ def _largest(values: pd.Series) -> tuple[str, float]:
     return str(name), float(counts[name] / len(values))
 
 
-def wilson(n: int, total: int) -> tuple[float, float]:
-    """95 % interval of a share (Wilson 1927); NaN without cells. It counts cells, not biopsies."""
-    if not total:
-        return np.nan, np.nan
-    z = stats.norm.ppf(0.5 + comparison.LEVEL / 2)
-    p = n / total
-    middle = (p + z**2 / (2 * total)) / (1 + z**2 / total)
-    half = z / (1 + z**2 / total) * np.sqrt(p * (1 - p) / total + z**2 / (4 * total**2))
-    # the share itself lies within, also where rounding says otherwise
-    return float(max(0.0, min(p, middle - half))), float(min(1.0, max(p, middle + half)))
-
-
 def composition(cluster: np.ndarray, obs: pd.DataFrame) -> pd.DataFrame:
     """Share of each cluster in each sample (Wilson interval over its cells) and in each phase (mean over patients).
 
@@ -284,7 +272,7 @@ def composition(cluster: np.ndarray, obs: pd.DataFrame) -> pd.DataFrame:
         held = part["cluster"].value_counts()
         for name in names:
             n = int(held.get(name, 0))
-            low, high = wilson(n, len(part))
+            low, high = comparison.wilson(n, len(part))
             rows.append(("sample", sample, patient, phase, name, n, len(part), n / len(part), low, high, 1, 1))
     for phase, part in frame.groupby(keys.PHASE, sort=True):
         table = pd.crosstab(part[keys.PATIENT], part["cluster"]).reindex(columns=names, fill_value=0)

@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from scipy.stats import norm
 
 from scresist import comparison, keys
 
@@ -81,16 +80,6 @@ def match_cells(positive: np.ndarray, sample: np.ndarray, bins: np.ndarray, seed
     return np.sort(np.concatenate(chosen)).astype(int) if chosen else np.array([], dtype=int)
 
 
-def wilson(k: float, n: float) -> tuple[float, float]:
-    """Wilson's 95 % score interval of the share k / n (1927, J Am Stat Assoc 22:209); NaN without cells."""
-    if n <= 0:
-        return np.nan, np.nan
-    z2 = float(norm.ppf(0.5 + comparison.LEVEL / 2)) ** 2
-    middle = (k + z2 / 2) / (n + z2)
-    half = np.sqrt(z2 * (k * (n - k) / n + z2 / 4)) / (n + z2)
-    return max(0.0, middle - half), min(1.0, middle + half)
-
-
 def shares(marker: str, obs: pd.DataFrame, positive: np.ndarray, matched: np.ndarray, used: Sequence[str]) -> pd.DataFrame:
     """marker_share.tsv: positive cells of each sample with Wilson's 95 % interval.
 
@@ -112,7 +101,7 @@ def shares(marker: str, obs: pd.DataFrame, positive: np.ndarray, matched: np.nda
         .agg(n=("positive", "size"), n_positive=("positive", "sum"), n_matched=("n_matched", "sum"))
         .reset_index()
     )
-    limits = [wilson(k, n) for k, n in zip(table["n_positive"], table["n"], strict=True)]
+    limits = [comparison.wilson(k, n) for k, n in zip(table["n_positive"], table["n"], strict=True)]
     table = table.assign(
         marker=marker,
         share=table["n_positive"] / table["n"],
@@ -146,7 +135,7 @@ def groups(marker: str, obs: pd.DataFrame, labels: Mapping[str, np.ndarray], pos
             mine = label == name
             n, k = int(mine.sum()), int(positive[mine].sum())
             by_patient[name] = pd.Series(positive[mine]).groupby(patient[mine]).mean().to_numpy()
-            low, high = wilson(k, n)
+            low, high = comparison.wilson(k, n)
             rows.append(
                 {
                     "marker": marker, "grouping": grouping, "group": name, "n_cells": n, "n_positive": k, "share": k / n,

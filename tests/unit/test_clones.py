@@ -336,13 +336,6 @@ def test_goodman_equals_statsmodels():
     assert high[:3] == pytest.approx([0.1966413, 0.2350489, 0.1931040], abs=1e-7)
 
 
-def test_wilson_equals_statsmodels():
-    from statsmodels.stats.proportion import proportion_confint
-
-    for n, total in ((0, 10), (3, 10), (10, 10)):
-        assert clones.wilson(n, total) == pytest.approx(proportion_confint(n, total, method="wilson"), abs=1e-12)
-
-
 @pytest.mark.parametrize(
     ("numbers", "published"),
     [

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import scikit_posthocs
 from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.proportion import proportion_confint
 from statsmodels.stats.weightstats import CompareMeans, DescrStatsW
 
 from scresist import comparison, keys
@@ -73,6 +74,16 @@ def test_mean_difference_equals_welch_of_statsmodels():
     d = DescrStatsW(a[:4] - b)
     assert comparison.mean_difference(a[:4], b, True) == pytest.approx((d.mean, *d.tconfint_mean()), rel=1e-10)
     assert np.isnan(comparison.mean_difference(a[:1], b, False)[1:]).all()
+
+
+@pytest.mark.parametrize(("k", "n"), [(0, 20), (3, 10), (20, 20), (451, 902), (17, 90)])
+def test_wilson_equals_statsmodels(k, n):
+    assert comparison.wilson(k, n) == pytest.approx(proportion_confint(k, n, method="wilson"), abs=1e-12)
+    assert comparison.wilson(k, n, 0.1) == pytest.approx(proportion_confint(k, n, alpha=0.1, method="wilson"), abs=1e-12)
+
+
+def test_wilson_without_cells():
+    assert np.isnan(comparison.wilson(0, 0)).all()
 
 
 def test_dunn_equals_scikit_posthocs_and_its_z_has_the_sign_of_b_minus_a():

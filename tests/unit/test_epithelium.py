@@ -187,14 +187,6 @@ def test_private_exclusive_shared():
     assert found["top_phase_share_all"].tolist()[1] == pytest.approx((obs["phase"] == "PRE-R").sum() / n)
 
 
-def test_wilson_interval_equals_statsmodels():
-    from statsmodels.stats.proportion import proportion_confint
-
-    for n, total in ((0, 40), (3, 40), (40, 40), (17, 90)):
-        assert epithelium.wilson(n, total) == pytest.approx(proportion_confint(n, total, method="wilson"), abs=1e-12)
-    assert np.isnan(epithelium.wilson(0, 0)).all()
-
-
 def test_composition_by_hand():
     cluster, obs = placed(
         [

@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import sparse
-from statsmodels.stats.proportion import proportion_confint
 
 from scresist import expression, keys, normalise, stratum
 
@@ -56,16 +55,6 @@ def test_matching_within_sample_and_bin():
     assert alone.tolist() == chosen[chosen < 200].tolist()  # another sample does not move the draw
     assert stratum.match_cells(positive, sample, bins, 8).tolist() != chosen.tolist()
     assert stratum.match_cells(np.ones(4, dtype=bool), np.repeat("A", 4), np.zeros(4, dtype=int), 1).size == 0
-
-
-@pytest.mark.parametrize(("k", "n"), [(0, 20), (3, 10), (20, 20), (451, 902)])
-def test_wilson(k, n):
-    low, high = proportion_confint(k, n, method="wilson")
-    assert stratum.wilson(k, n) == pytest.approx((low, high), abs=1e-12)
-
-
-def test_wilson_without_cells():
-    assert np.isnan(stratum.wilson(0, 0)).all()
 
 
 def one_population(seed: int, n: int = 2100, n_genes: int = 900) -> tuple[sparse.csr_matrix, np.ndarray]:
