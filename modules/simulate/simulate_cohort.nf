@@ -31,8 +31,8 @@ process SIMULATE_COHORT {
 
     stub:
     """
-    mkdir -p cohort/A1 truth
-    printf 'sample,patient,phase,path\\nA1,A,PRE,A1\\n' > cohort/samplesheet.csv
+    mkdir -p cohort/A1 cohort/B1 truth
+    printf 'sample,patient,phase,path\\nA1,A,PRE,A1\\nB1,B,POST,B1\\n' > cohort/samplesheet.csv
     touch truth/cells.parquet
     touch simulate_cohort.cohort.status.tsv simulate_cohort.cohort.provenance.json
     """
