@@ -10,6 +10,8 @@ import pytest
 
 from tests.pipeline.conftest import SMALL, launch
 
+pytestmark = pytest.mark.slow  # four more runs of the pipeline: part of make test-all
+
 SKIPPED = {
     "LOAD_SAMPLE", "FLAG_CELLS", "DETECT_DOUBLETS", "FILTER_CELLS", "MERGE_COHORT", "INTEGRATE_COHORT", "CLUSTER_COHORT",
     "ANNOTATE_CELLS", "SIMULATE_COHORT",
