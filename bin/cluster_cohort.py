@@ -38,19 +38,6 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def latent_space(path: Path, cells: pd.Index) -> np.ndarray:
-    """The integrated space in the order of `cells`; never another one, such as X_pca."""
-    fragment = io.read_fragment(path)
-    names = [name for name in fragment if name.startswith(keys.LATENT_PREFIX)]
-    if not names or list(fragment) != names:
-        raise io.InputError(f"{path.name}: expected the columns {keys.LATENT_PREFIX}1, ..., found {', '.join(fragment)[:200]}")
-    values = io.join_fragment(cells, fragment, path.name).to_numpy(dtype=np.float32)
-    if not np.isfinite(values).all():
-        n_odd = int((~np.isfinite(values)).any(axis=1).sum())
-        raise io.InputError(f"{path.name}: {n_odd} of {len(values)} cells have coordinates that are missing or infinite")
-    return values
-
-
 def describe(cluster: np.ndarray, obs: pd.DataFrame, resolution: str, ari: float, jaccard: dict[str, float]) -> pd.DataFrame:
     """One row per cluster: size, samples, patients, share of its largest sample, stability."""
     frame = pd.DataFrame(
@@ -84,7 +71,7 @@ def main(argv: list[str] | None = None) -> int:
     from scresist import clustering
 
     merged = contract.check(anndata.read_h5ad(args.input), args.input.name, normalised=True)
-    values = latent_space(args.embedding, merged.obs_names)
+    values = io.read_latent(args.embedding, merged.obs_names)
     given = sparse.load_npz(args.graph)
     seed = cli.unit_seed(args.seed, STEP, "cohort")
     asked = cli.resolutions(args.resolutions) if isinstance(args.resolutions, str) else args.resolutions

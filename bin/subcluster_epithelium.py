@@ -63,19 +63,6 @@ def tumour_cells(paths: list[Path], labels: pd.DataFrame) -> tuple[np.ndarray, s
     return (labels[keys.LINEAGE].astype(str) == "epithelial").to_numpy(), "epithelial"
 
 
-def latent_space(path: Path, cells: pd.Index) -> np.ndarray:
-    """The integrated space in the order of `cells`."""
-    fragment = io.read_fragment(path)
-    names = [name for name in fragment if name.startswith(keys.LATENT_PREFIX)]
-    if not names or list(fragment) != names:
-        raise io.InputError(f"{path.name}: expected the columns {keys.LATENT_PREFIX}1, ..., found {', '.join(fragment)[:200]}")
-    values = io.join_fragment(cells, fragment, path.name).to_numpy(dtype=np.float32)
-    if not np.isfinite(values).all():
-        n_odd = int((~np.isfinite(values)).any(axis=1).sum())
-        raise io.InputError(f"{path.name}: {n_odd} of {len(values)} cells have coordinates that are missing or infinite")
-    return values
-
-
 def write_maps(fragment: pd.DataFrame, obs: pd.DataFrame, names: dict[str, str], phases: pd.DataFrame, why: str) -> None:
     """`<what>.epi_map.png`: the map by cluster, phase and patient; a picture of the reason where there is none."""
     from scresist import figures
@@ -156,7 +143,7 @@ def main(argv: list[str] | None = None) -> int:
         fragment = pd.DataFrame({keys.CELL: pd.Series(dtype=object), **empty})
         obs = obs.iloc[:0]
     else:
-        values = latent_space(args.embedding, cells)
+        values = io.read_latent(args.embedding, cells)
         k = min(args.n_neighbors, n - 1)
         graph = clustering.neighbour_graph(values, k, seed)
         partitions = {resolution: clustering.leiden(graph, float(resolution), seed) for resolution in wanted}

@@ -116,6 +116,25 @@ def join_fragment(index: pd.Index, fragment: pd.DataFrame, name: str) -> pd.Data
     return fragment.loc[index]
 
 
+def read_latent(path: Path, cells: pd.Index) -> np.ndarray:
+    """The integrated space (embedding.parquet) in the order of `cells`, cells x dimensions, float32; never another one.
+
+    Raises
+    ------
+    InputError
+        when the file holds other columns, lacks cells, or has coordinates that are missing or infinite.
+    """
+    fragment = read_fragment(path)
+    names = [name for name in fragment if name.startswith(keys.LATENT_PREFIX)]
+    if not names or list(fragment) != names:
+        raise InputError(f"{path.name}: expected the columns {keys.LATENT_PREFIX}1, ..., found {', '.join(fragment)[:200]}")
+    values = join_fragment(cells, fragment, path.name).to_numpy(dtype=np.float32)
+    if not np.isfinite(values).all():
+        n_odd = int((~np.isfinite(values)).any(axis=1).sum())
+        raise InputError(f"{path.name}: {n_odd} of {len(values)} cells have coordinates that are missing or infinite")
+    return values
+
+
 def write_json(value: Any, path: Path) -> None:
     """Write JSON with sorted keys, so that equal values are equal bytes."""
     text = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, default=_plain) + "\n"
