@@ -5,13 +5,14 @@
 
 Writes `cohort/` (samplesheet.csv and one 10x folder per sample: the input of the pipeline) and `truth/` (what was planted; no
 analysis step reads it). Equal options and seed give equal bytes. A sample's counts follow from the seed, its own row of the
-design and the number of genes: other samples can come and go.
+design, whether its patient has further phases and the number of genes: other patients can come and go.
 
 --design: a table (.csv, or tab-separated) with the columns sample, patient, phase and, where wanted, batch, n_cells (droplets;
 empty = about --n_cells), depth (factor on counts per cell), epithelial (factor on the odds of the epithelial share), tumour
 (`clones`, the default; `quiet`: malignant cells without copy-number events; `none`: no malignant cells; one word per patient),
 response, treated, saturation_pct, reads_in_cells_pct. The phases RES, POST and PRE-R differ from all others in the shares of the
-cell types (scresist/simulation.py, PHASE_SHIFTS) and in genes, modules and clones (scresist/simulation_tumour.py).
+cell types (scresist/simulation.py, PHASE_SHIFTS), in genes, modules, clones and signals (scresist/simulation_tumour.py) and along
+a path of differentiation (scresist/simulation_path.py).
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ import pandas as pd
 from scipy import sparse
 from scipy.io import mmwrite
 
-from scresist import cli, io, keys, provenance, simulation, simulation_tumour, status
+from scresist import cli, io, keys, provenance, simulation, simulation_path, simulation_tumour, status
 
 STEP = "simulate_cohort"
 MIN_CELLS_SAMPLE = 50  # FILTER_CELLS: a sample with fewer cells leaves the cohort
@@ -178,9 +179,10 @@ def write_tumour_truth(
     model: simulation.Model,
     plan: simulation_tumour.Plan,
     clones: dict[str, simulation_tumour.Tumour],
+    path: pd.Series,
     design: pd.DataFrame,
 ) -> None:
-    """Truth tables of what `simulation_tumour.plant` planted."""
+    """Truth tables of what `simulation_tumour.plant` and `simulation_path.plant_path` planted, and of the shares of the types."""
     phases = sorted(set(design["phase"]))
     of_patient = {name: sorted(set(group["phase"])) for name, group in design.groupby("patient")}
     events = [made.events.assign(patient=name) for name, made in clones.items()]
@@ -192,10 +194,30 @@ def write_tumour_truth(
         "modules.tsv": simulation_tumour.module_table(plan),
         "marker.tsv": simulation_tumour.marker_table(plan),
         "panels.tsv": simulation_tumour.panel_table(plan, model, phases),
+        "signals.tsv": simulation_tumour.signal_table(plan, phases),
+        "shares.tsv": simulation.share_table(phases),
+        "path.tsv": simulation_path.path_table(path),
         "tumours.tsv": pd.DataFrame({"patient": list(clones), "kind": [made.kind for made in clones.values()]}),
     }
     for name, table in tables.items():
         io.write_tsv(table, truth / name)
+
+
+def plant(
+    log_mean: np.ndarray,
+    cells: pd.DataFrame,
+    phase: str,
+    made: simulation_tumour.Tumour,
+    effects: np.ndarray,
+    plan: simulation_tumour.Plan,
+    path: pd.Series,
+    rng: Callable[..., np.random.Generator],
+) -> tuple[np.ndarray, pd.DataFrame]:
+    """All of the tumour, then the path: the step `further` of `simulation.simulate_sample`."""
+    log_mean, cells = simulation_tumour.plant(log_mean, cells, phase, made, effects, plan, rng("tumour"))
+    if not path.any():
+        return log_mean, cells.assign(path_time=np.nan)
+    return simulation_path.plant_path(log_mean, cells, phase, path, rng("path"))
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -221,8 +243,10 @@ def main(argv: list[str] | None = None) -> int:
         clones = patient_tumours(design, arm, args.design is None, rng)
     except ValueError as error:
         raise io.InputError(f"--n_genes {args.n_genes}: {error}") from error
+    path = simulation_path.make_path(model, rng("path"))
+    followed = design.groupby("patient")["phase"].nunique() >= simulation_path.MIN_PHASES
     batches = {name: simulation.batch_effect(model.genes, rng("batch", name)) for name in sorted(set(design["batch"]) - {""})}
-    reserved = plan.reserved()
+    reserved = plan.reserved() | (path != 0).to_numpy()
     tumours = {name: simulation.tumour_effect(model.genes, reserved, rng("patient", name)) for name in clones}
     clone_effects = {name: simulation_tumour.clone_effects(made, arm) for name, made in clones.items()}
 
@@ -234,12 +258,13 @@ def main(argv: list[str] | None = None) -> int:
         drawn_size = simulation.draw_size(args.n_cells * row.size, source)  # drawn always: a given size moves no other draw
         made = clones[row.patient]
         further = functools.partial(
-            simulation_tumour.plant,
+            plant,
             phase=row.phase,
             made=made,
             effects=clone_effects[row.patient],
             plan=plan,
-            rng=rng("sample", row.sample, "tumour"),
+            path=path if followed[row.patient] else path * 0.0,
+            rng=functools.partial(rng, "sample", row.sample),
         )
         counts, cells, drawn, shares = simulation.simulate_sample(
             model,
@@ -284,7 +309,7 @@ def main(argv: list[str] | None = None) -> int:
     filled = [cells for cells in all_cells if len(cells)] or all_cells[:1]  # an empty frame would loosen the column types
     every_cell = pd.concat(filled, ignore_index=True)
     io.write_fragment(every_cell, truth / "cells.parquet")
-    write_tumour_truth(truth, every_cell, model, plan, clones, design)
+    write_tumour_truth(truth, every_cell, model, plan, clones, path, design)
     io.write_tsv(pd.DataFrame(samples), truth / "samples.tsv")
     io.write_tsv(pd.concat(shares_tables, ignore_index=True), truth / "proportions.tsv")
     gene_table = model.genes.rename(columns={"symbol": "gene"}).assign(dispersion=model.dispersion)

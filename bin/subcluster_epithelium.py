@@ -170,7 +170,7 @@ def main(argv: list[str] | None = None) -> int:
         for name in cycle:
             fragment[name] = cycle[name].to_numpy()
         tested = epithelium.one_versus_rest(x, genes, cluster, args.threads)
-        dividing = fragment[keys.CYCLE_PHASE].isin([epithelium.CYCLE_S, epithelium.CYCLE_G2M])
+        dividing = pd.Series(epithelium.dividing(x, list(genes), lists, cycle, seed))
         scored = fragment[keys.CYCLE_PHASE].notna().any()
         cycling = dividing.groupby(cluster).mean().to_dict() if scored else dict.fromkeys(sorted(set(cluster)), np.nan)
         names = epithelium.cluster_names(epithelium.top_markers(tested, TOP_MARKERS), cycling)

@@ -66,7 +66,7 @@ def _intro(states: pd.DataFrame, context: Context) -> str:
 def _states(context: Context, states: pd.DataFrame) -> Section:
     columns = [
         Col("cluster", "state"),
-        Col("name", "name", help="first marker gene; cycling when more than half of the cells are in S or G2/M"),
+        Col("name", "name", help="first marker gene; cycling when more than half of the cells divide"),
         Col("n_cells", "cells", "int"),
         Col("n_patients", "patients", "int"),
         Col("n_samples_present", "samples", "int", "samples with 20 tumour cells or more of which 5 % are in the state"),
@@ -76,7 +76,7 @@ def _states(context: Context, states: pd.DataFrame) -> Section:
         Col("top_phase", "largest phase"),
         Col("top_phase_share", "its share", "share"),
         Col("top_phase_share_all", "of all cells", "share", "share of that phase among all tumour cells: what chance would give"),
-        Col("cycling_share", "cycling", "share", "cells scored as S or G2/M"),
+        Col("cycling_share", "cycling", "share", "cells whose cycle score exceeds that of random genes; about 5 % by chance"),
         Col("stability", "stability", "num", "mean best Jaccard index over ten subsamples of 80 % of the cells", 2),
     ]
     return Section(

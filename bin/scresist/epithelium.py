@@ -14,7 +14,10 @@ from scresist.io import InputError
 CYCLE_COLUMNS = ("gene", "phase")
 CYCLE_S, CYCLE_G2M, CYCLE_G1 = "S", "G2M", "G1"
 MIN_CYCLE_GENES = 5  # measured genes of each list, below which a score is a few genes' noise
-CYCLING_SHARE = 0.5  # of a cluster's cells in S or G2M: the cluster is called cycling (methods.md, SUBCLUSTER_EPITHELIUM)
+NULL_SETS = 20  # pairs of random gene sets that dividing cells are told from
+NULL_REACH = 50  # genes up or down in the order of mean expression
+NULL_QUANTILE = 0.95
+CYCLING_SHARE = 0.5  # of a cluster's cells that divide: the cluster is called cycling (methods.md, SUBCLUSTER_EPITHELIUM)
 PRIVATE_SHARE = 0.95  # of a cluster's cells from one patient: private; from one phase: exclusive (same place)
 PRESENT_SHARE = 0.05  # of a sample's cells in the cluster: the cluster is present in the sample (same place)
 MIN_CELLS_SHARE = 20  # cells of a sample, below which its shares are not counted for presence
@@ -89,6 +92,46 @@ def cell_cycle(x: sparse.csr_matrix, genes: Sequence[str], lists: Mapping[str, S
     called = np.where((s < 0) & (g2m < 0), CYCLE_G1, np.where(g2m > s, CYCLE_G2M, CYCLE_S))
     frame[keys.CYCLE_PHASE] = pd.Series(called, index=frame.index, dtype=object).where(known, None)
     return frame
+
+
+def dividing(
+    x: sparse.csr_matrix, genes: Sequence[str], lists: Mapping[str, Sequence[str]], cycle: pd.DataFrame, seed: int
+) -> np.ndarray:
+    """Whether a cell divides: its larger cycle score lies above what random genes of like expression give.
+
+    "A score above 0", as `cell_cycle` calls phases, holds for three of four cells without any cycle, because two scores of noise
+    are each positive in half of them. Here the larger of both scores must exceed the NULL_QUANTILE of the larger of two scores
+    of random sets, NULL_SETS times, each gene of the lists replaced by one of its neighbours in the order of mean expression.
+
+    Parameters
+    ----------
+    cycle
+        of `cell_cycle`.
+
+    Returns
+    -------
+    bool, one per cell; all False without scores.
+    """
+    larger = cycle[[keys.S_SCORE, keys.G2M_SCORE]].max(axis=1, skipna=False).to_numpy(dtype=float)
+    if not np.isfinite(larger).all():
+        return np.zeros(len(cycle), dtype=bool)
+    names = np.asarray(genes, dtype=object)
+    mean = np.round(np.asarray(x.sum(axis=0, dtype=np.float64)).ravel() / x.shape[0], 12)
+    listed = {gene for part in lists.values() for gene in part}
+    order = np.array([i for i in np.lexsort((names.astype(str), mean)) if names[i] not in listed], dtype=int)
+    sets = {phase: [i for i, gene in enumerate(names) if gene in set(part)] for phase, part in sorted(lists.items())}
+    size = min(len(part) for part in sets.values())
+    rng = np.random.default_rng(seed)
+    null = []
+    for _ in range(NULL_SETS):
+        scores = []
+        for part in sets.values():
+            place = np.searchsorted(mean[order], mean[part]) + rng.integers(-NULL_REACH, NULL_REACH + 1, len(part))
+            drawn = names[order[np.clip(place, 0, len(order) - 1)]]
+            scores.append(panels.score_genes(x, genes, list(drawn), seed, ctrl_size=size))
+        null.append(np.maximum(*scores))
+    cut = np.nanquantile(np.concatenate(null), NULL_QUANTILE)
+    return larger > cut
 
 
 # --- genes of clusters

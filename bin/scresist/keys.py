@@ -128,6 +128,13 @@ G2M_SCORE = "g2m_score"
 CYCLE_PHASE = "cycle_phase"  # G1, S, G2M; never `phase`, which is the phase of therapy
 MODULE_PREFIX = "module_"  # module_M1 ..: score of a co-expression module
 
+# --- SCORE_TCELLS, MAP_FATES
+TCELL_SCORES = ("exhaustion_score", "cytotoxic_score", "naive_score")
+TCELL_STATE = "tcell_state"
+CYTOTRACE = "cytotrace"  # 0 (differentiated) .. 1 (early)
+FATE = "fate"  # <patient>.F1 ..: the terminal state a cell resembles most
+FATE_PROBABILITY = "fate_probability"
+
 # --- CHECK_DESIGN: what a phase stands for, how much a contrast can carry, what a question is answered with
 ROLE_BASELINE = "baseline"
 ROLE_RESPONSE = "response"
@@ -157,6 +164,7 @@ SKIPPED_ONE_BATCH = "skipped_one_batch"
 NO_REPLICATES = "no_replicates"
 NOT_ESTIMABLE = "not_estimable"
 CNV_QUIET = "cnv_quiet"
+NO_TERMINAL_STATE = "no_terminal_state"
 FAILED_NO_CELLS = "failed_no_cells"
 FAILED_UNFILTERED = "failed_unfiltered"
 FAILED_NAN_LOSS = "failed_nan_loss"

@@ -30,9 +30,9 @@ DEMO_DESIGN = pd.DataFrame(
         ("PRE-R-1", "P5", "PRE-R", "b1", 1.3, None, 1.0, 1.0, "PD", "no", 72.5, 83.4),
         ("PRE-R-2", "P6", "PRE-R", "b2", 1.2, None, 0.36, 1.0, "PD", "no", 86.0, 79.9),
         ("RES-1", "P1", "RES", "b2", 2.2, None, 1.0, 2.6, "PR", "yes", 76.4, 87.2),
-        ("POST-1", "P1", "POST", "b3", 1.5, None, 1.1, 1.0, "PR", "yes", 73.0, 84.5),
-        ("POST-2", "P7", "POST", "b1", 1.4, None, 1.0, 1.0, "PR", "yes", 52.7, 86.9),
-        ("POST-3", "P8", "POST", "b2", 1.0, None, 0.9, 1.0, "CR", "yes", 79.6, 82.2),
+        ("POST-1", "P1", "POST", "b3", 1.7, None, 1.1, 1.0, "PR", "yes", 73.0, 84.5),
+        ("POST-2", "P7", "POST", "b1", 1.8, None, 1.0, 1.0, "PR", "yes", 52.7, 86.9),
+        ("POST-3", "P8", "POST", "b2", 1.1, None, 0.9, 1.0, "CR", "yes", 79.6, 82.2),
         ("POST-4", "P9", "POST", "b3", 1.0, 35, 0.9, 1.0, "PR", "yes", 84.1, 75.8),
     ],
     columns=[
@@ -68,10 +68,13 @@ TYPES: dict[str, tuple[float, float, dict[str, float]]] = {
 # Phase -> main type -> ln factor on the odds of the share; phases that are not named keep the baseline.
 PHASE_SHIFTS: dict[str, dict[str, float]] = {
     "RES": {"Epithelial": -0.7, "B": 0.4, "CD4_T": 0.4, "CD8_T": 0.6, "NK": 0.4, "DC": 0.3},
-    "POST": {"Epithelial": 0.35, "B": -0.3, "CD4_T": -0.3, "CD8_T": -0.5, "NK": -0.3, "Fibroblast": 0.4, "Macrophage": 0.2},
+    # gains and losses in balance: the shares of the types that are not named stay as they were
+    "POST": {"B": -0.8, "CD8_T": -0.9, "Fibroblast": 0.9},
     "PRE-R": {"CD8_T": -0.4, "Macrophage": 0.35, "Epithelial": 0.15},
 }
-PROPORTION_CONCENTRATION = 150.0  # of the Dirichlet of a sample's shares: larger = samples more alike
+# Types that a phase lacks altogether.
+ABSENT_TYPES: dict[str, tuple[str, ...]] = {"RES": ("Mast",)}
+PROPORTION_CONCENTRATION = 400.0  # of the Dirichlet of a sample's shares: larger = samples more alike
 MALIGNANT_SHARE = 0.8  # of epithelial cells
 
 # Genes that later steps and panels ask for, whether or not they are markers.
@@ -122,8 +125,8 @@ KNOWN_CP10K: dict[str, dict[str, float]] = {
     "MUC17": {"Epithelial": 0.5},
     "REG1A": {"Epithelial": 0.5},
     "TGFB1": {"immune": 2.5, "stromal": 2, "Epithelial": 1},
-    "TGFBR1": {"stromal": 1.5, "Epithelial": 1.5, "immune": 0.8},
-    "TGFBR2": {"stromal": 3, "Epithelial": 1.5, "immune": 1.5},
+    "TGFBR1": {"stromal": 1.5, "Endothelial": 4, "Epithelial": 1.5, "immune": 0.8},
+    "TGFBR2": {"stromal": 3, "Endothelial": 6, "Epithelial": 1.5, "immune": 1.5},
     "FGF2": {"Fibroblast": 1.5},
     "FGF7": {"Fibroblast": 2},
     "FGFR1": {"Fibroblast": 3, "Epithelial": 1},
@@ -359,13 +362,35 @@ def plant_types(
 def proportions(phase: str, rng: np.random.Generator, epithelial: float = 1.0) -> pd.Series:
     """Expected shares of the main types in one sample: baseline, shifted by phase, varied between samples (Dirichlet).
 
-    `epithelial` multiplies the odds of the epithelial share before the shares are varied.
+    `epithelial` multiplies the odds of the epithelial share before the shares are varied. Types of ABSENT_TYPES have none.
     """
     share = pd.Series({name: values[0] for name, values in TYPES.items()})
     share *= np.exp(pd.Series(PHASE_SHIFTS.get(phase, {}), dtype=float).reindex(share.index).fillna(0.0))
     share["Epithelial"] *= epithelial
     share /= share.sum()
-    return pd.Series(rng.dirichlet(PROPORTION_CONCENTRATION * share.to_numpy()), index=share.index)
+    drawn = pd.Series(rng.dirichlet(PROPORTION_CONCENTRATION * share.to_numpy()), index=share.index)
+    drawn[list(ABSENT_TYPES.get(phase, ()))] = 0.0
+    return drawn / drawn.sum()
+
+
+def expected_proportions(phase: str) -> pd.Series:
+    """Shares of the main types that the samples of a phase vary around."""
+    share = pd.Series({name: values[0] for name, values in TYPES.items()})
+    share *= np.exp(pd.Series(PHASE_SHIFTS.get(phase, {}), dtype=float).reindex(share.index).fillna(0.0))
+    share[list(ABSENT_TYPES.get(phase, ()))] = 0.0
+    return share / share.sum()
+
+
+def share_table(phases: list[str]) -> pd.DataFrame:
+    """main_type, contrast, share_a, share_b, log_ratio (ln; empty where a share is 0) for each ordered pair of phases."""
+    made = []
+    for a in phases:
+        for b in (name for name in phases if name != a):
+            share_a, share_b = expected_proportions(a), expected_proportions(b)
+            ratio = np.log(share_a.where(share_a > 0) / share_b.where(share_b > 0))
+            made.append(pd.DataFrame({"contrast": f"{a}_vs_{b}", "share_a": share_a, "share_b": share_b, "log_ratio": ratio}))
+    columns = ["main_type", "contrast", "share_a", "share_b", "log_ratio"]
+    return pd.concat(made).rename_axis("main_type").reset_index()[columns] if made else pd.DataFrame(columns=columns)
 
 
 def draw_cells(

@@ -61,9 +61,18 @@ MARKER_ACTIVITY = 1.2  # added to the module's activity in the stratum
 # Panel, gene, where (lineage, main type or all), phase -> ln fold against PRE.
 MHC_I = ("HLA-A", "HLA-B", "HLA-C", "HLA-E", "B2M")
 T_CELLS = ("CD4_T", "CD8_T")
+LYMPHOCYTES = ("B", "CD4_T", "CD8_T", "NK")
 PANEL_EFFECTS: tuple[tuple[str, tuple[str, ...], tuple[str, ...], dict[str, float]], ...] = (
     ("checkpoint", ("PDCD1",), T_CELLS, {"RES": -0.9, "POST": 0.9}),
     ("mhc_1", MHC_I, (), {"RES": 0.5}),
+    ("tgfb", ("TGFB1",), LYMPHOCYTES, {"RES": -2.0, "POST": 0.7}),
+    ("cxcl", ("CXCL9", "CXCL10", "CXCL11"), ("Macrophage", "DC"), {"RES": 1.0}),
+)
+# What these mean for communication: pathway (as in assets/lr_pathways.tsv), panel above, senders, receiver that is named.
+SIGNALS = (
+    ("TGFb", "tgfb", LYMPHOCYTES, "Endothelial"),
+    ("MHC-I", "mhc_1", (), ""),
+    ("CXCL", "cxcl", ("Macrophage", "DC"), ""),
 )
 
 
@@ -409,6 +418,22 @@ def panel_table(plan: Plan, model: Model, phases: list[str]) -> pd.DataFrame:
                 if fold:
                     made.append((panel, gene, name, f"{a}_vs_{b}", "up" if fold > 0 else "down", fold))
     return pd.DataFrame(made, columns=["panel", "gene", "cell_type", "contrast", "direction", "ln_fold"])
+
+
+def signal_table(plan: Plan, phases: list[str]) -> pd.DataFrame:
+    """pathway, contrast, direction (up, down), senders (types joined by commas; "" for all), receiver ("" for all).
+
+    Planted changes of communication for each ordered pair of phases.
+    """
+    folds = {panel: folds for panel, _, _, folds in plan.panels}
+    rows = []
+    for pathway, panel, senders, receiver in SIGNALS:
+        for a in phases:
+            for b in phases:
+                fold = folds.get(panel, {}).get(a, 0.0) - folds.get(panel, {}).get(b, 0.0)
+                if fold:
+                    rows.append((pathway, f"{a}_vs_{b}", "up" if fold > 0 else "down", ",".join(senders), receiver))
+    return pd.DataFrame(rows, columns=["pathway", "contrast", "direction", "senders", "receiver"])
 
 
 def clone_table(cells: pd.DataFrame, design: pd.DataFrame, tumours: dict[str, Tumour]) -> pd.DataFrame:

@@ -4,7 +4,7 @@
 
 process CALL_MALIGNANT {
     tag "${patient}"
-    label 'cohort'
+    label 'unit'
     memory { (3.GB + ("${6 * profiles.size()} B" as MemoryUnit)) * task.attempt }
 
     input:

@@ -4,7 +4,7 @@
 
 process ENRICH_GENES {
     tag "${unit}"
-    label 'cohort'
+    label 'unit'
     memory { 3.GB * task.attempt }
 
     input:

@@ -4,7 +4,7 @@
 
 process INFER_CNV {
     tag "${patient}"
-    label 'cohort'
+    label 'unit'
     memory { (2.GB + ("${5 * merged.size()} B" as MemoryUnit)) * task.attempt }
 
     input:

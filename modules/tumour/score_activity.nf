@@ -4,7 +4,7 @@
 
 process SCORE_ACTIVITY {
     tag 'cohort'
-    label 'cohort'
+    label 'unit'
     memory { (3.GB + ("${8 * merged.size()} B" as MemoryUnit)) * task.attempt }
 
     input:

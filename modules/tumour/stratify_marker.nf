@@ -4,7 +4,7 @@
 
 process STRATIFY_MARKER {
     tag "${marker}"
-    label 'cohort'
+    label 'unit'
     memory { (4.GB + ("${10 * merged.size()} B" as MemoryUnit)) * task.attempt }
 
     input:

@@ -4,7 +4,7 @@
 
 process TEST_EXPRESSION {
     tag "${contrast}"
-    label 'cohort'
+    label 'unit'
     memory { (4.GB + ("${10 * merged.size()} B" as MemoryUnit)) * task.attempt }
 
     input:

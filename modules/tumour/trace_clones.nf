@@ -4,7 +4,7 @@
 
 process TRACE_CLONES {
     tag "${patient}"
-    label 'cohort'
+    label 'unit'
     memory { (4.GB + ("${10 * cnv.size()} B" as MemoryUnit)) * task.attempt }
 
     input:

@@ -4,7 +4,7 @@
 
 process TRACK_PANELS {
     tag 'cohort'
-    label 'cohort'
+    label 'unit'
     memory { (4.GB + ("${6 * merged.size()} B" as MemoryUnit)) * task.attempt }
 
     input:

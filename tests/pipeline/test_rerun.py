@@ -27,14 +27,25 @@ def test_a_shuffled_samplesheet_is_all_cached(small, small_cohort):
     assert again.executed() == []
 
 
-def test_two_fresh_runs_are_byte_equal_whatever_the_order_of_rows(small, small_cohort, tmp_path):
-    sheet = small_cohort / "samplesheet.csv"
-    header, *lines = sheet.read_text().splitlines()
+@pytest.fixture(scope="module")
+def edited(small_cohort, project_copy, tmp_path_factory):
+    """A run of a copy of the project in another folder, on the rows in another order: arguments, folder, run, its tables.
+
+    It is edited and resumed by one test after the other.
+    """
+    header, *lines = (small_cohort / "samplesheet.csv").read_text().splitlines()
     other = small_cohort / "rotated.csv"
     other.write_text("\n".join([header, *lines[2:], *lines[:2]]) + "\n")
-    fresh = launch(tmp_path, "--input", other, *SMALL)
-    assert fresh.code == 0, fresh.text
-    first, second = small.tables(), fresh.tables()
+    runs = tmp_path_factory.mktemp("runs")
+    arguments = ("--input", other, *SMALL, "--cache_dir", ROOT / ".cache")  # compiled once for both folders
+    first = launch(runs, *arguments, project=project_copy)
+    assert first.code == 0, first.text
+    return arguments, runs, first, first.tables()
+
+
+def test_two_fresh_runs_are_byte_equal_whatever_the_order_of_rows_and_the_place_of_the_project(small, edited):
+    _, _, _, second = edited
+    first = small.tables()
     assert sorted(first) == sorted(second)
     assert [name for name in first if first[name] != second[name]] == []
 
@@ -68,19 +79,9 @@ def importing_scripts(module: str) -> set[str]:
     return {path.stem for path in (ROOT / "bin").glob("*.py") if direct(path) & touched}
 
 
-@pytest.fixture(scope="module")
-def edited(small_cohort, project_copy, tmp_path_factory):
-    """A finished run of a copy of the project, to be edited and resumed by one test after the other: arguments, folder, run."""
-    runs = tmp_path_factory.mktemp("runs")
-    arguments = ("--input", small_cohort / "samplesheet.csv", *SMALL, "--integration", "none")
-    first = launch(runs, *arguments, project=project_copy)
-    assert first.code == 0, first.text
-    return arguments, runs, first
-
-
 @pytest.mark.parametrize("module", ["doublets", "annotation", "clones"])
 def test_an_edited_kernel_reruns_exactly_the_steps_that_import_it(edited, project_copy, module):
-    arguments, runs, first = edited
+    arguments, runs, first, _ = edited
     kernel = project_copy / "bin" / "scresist" / f"{module}.py"
     kernel.write_text(kernel.read_text() + "\n# an edit that changes no result\n")
     subprocess.run([ROOT / ".venv" / "bin" / "python", project_copy / "conf" / "build_code.py"], check=True, capture_output=True)

@@ -74,10 +74,24 @@ def test_cycle_equals_scanpy_up_to_the_draw_of_controls(root):
     assert list(ours) == ["s_score", "g2m_score", "cycle_phase"]  # never `phase`
 
 
+def test_dividing_cells_are_told_from_noise(root):
+    x, names, lists, truth = cycling_cells(root)
+    cycle = epithelium.cell_cycle(x, names, lists, seed=1)
+    found = epithelium.dividing(x, names, lists, cycle, seed=1)
+    assert found[truth != "G1"].mean() > 0.95
+    assert found[truth == "G1"].mean() < 0.1
+    # cells without any cycle: the phases of the scores call most of them S or G2M, this call one in twenty
+    still = x[truth == "G1"]
+    cycle = epithelium.cell_cycle(still, names, lists, seed=1)
+    assert (cycle["cycle_phase"] != "G1").mean() > 0.5
+    assert epithelium.dividing(still, names, lists, cycle, seed=1).mean() < 0.1
+
+
 def test_cycle_without_its_genes_is_missing(root):
     x, names, lists, _ = cycling_cells(root, 30, 100)
     few = epithelium.cell_cycle(x, names, {"S": lists["S"][:4], "G2M": lists["G2M"]}, 1)
     assert few[["s_score", "g2m_score", "cycle_phase"]].isna().all(axis=None)
+    assert not epithelium.dividing(x, names, lists, few, 1).any()
     assert len(few) == 30
 
 

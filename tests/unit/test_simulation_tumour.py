@@ -216,3 +216,10 @@ def test_too_few_expressed_genes_are_refused(model):
     rare = simulation.Model(model.genes, model.states, model.log_mean - 8, model.dispersion, model.programs)
     with pytest.raises(ValueError, match="0 genes can carry effects of phases and modules, 280 are needed"):
         simulation_tumour.make_plan(rare, np.random.default_rng(0))
+
+
+def test_signals_tell_both_ways_of_every_planted_pathway(plan):
+    table = simulation_tumour.signal_table(plan, ["PRE", "RES", "POST"]).set_index(["pathway", "contrast"])["direction"]
+    assert table["TGFb", "RES_vs_PRE"] == "down" and table["TGFb", "PRE_vs_RES"] == "up" and table["TGFb", "POST_vs_RES"] == "up"
+    assert table["MHC-I", "RES_vs_PRE"] == "up" and table["MHC-I", "POST_vs_RES"] == "down"
+    assert ("MHC-I", "POST_vs_PRE") not in table.index  # back where it was: no change is told
