@@ -56,20 +56,39 @@ def write_tsv_gz(frame: pd.DataFrame, path: Path) -> None:
 
 
 def _tsv(frame: pd.DataFrame) -> str:
-    out = frame.copy()
-    for name in out.columns:
-        column = out[name]
-        if pd.api.types.is_bool_dtype(column):
-            out[name] = column.map({True: "true", False: "false"}).astype(object)
-        elif pd.api.types.is_float_dtype(column):
-            out[name] = [format_float(float(v)) if not pd.isna(v) else "" for v in column]
+    # column by column on plain lists: cell by cell through pandas took a third of the time of steps with a million values
+    header = "\t".join(str(name) for name in frame.columns)
+    columns = [_texts(frame.iloc[:, at]) for at in range(frame.shape[1])]
+    rows = map("\t".join, zip(*columns, strict=True)) if columns else [""] * len(frame)
+    return "\n".join([header, *rows, ""])
+
+
+def _texts(column: pd.Series) -> list[str]:
+    """The cells of a column as they stand in the file."""
+    if pd.api.types.is_bool_dtype(column):
+        return ["" if v is pd.NA else "true" if v else "false" for v in column.tolist()]
+    if pd.api.types.is_float_dtype(column):
+        made = list(map(f"{{:.{SIGNIFICANT_DIGITS}g}}".format, column.to_numpy(dtype=float, na_value=np.nan).tolist()))
+        for at in np.flatnonzero(column.isna().to_numpy()):
+            made[at] = ""
+        return made
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        names = [*_texts(pd.Series(column.cat.categories, dtype=object)), ""]  # the code -1 is a missing value
+        return [names[code] for code in column.cat.codes.tolist()]
+    # A tab or line break inside a cell (a user's own words) would shift every later column.
+    known: dict[str, str] = {}
+    made = []
+    for value, missing in zip(column.tolist(), column.isna().tolist(), strict=True):
+        if missing:
+            made.append("")
+        elif isinstance(value, str):
+            text = known.get(value)
+            if text is None:
+                text = known[value] = " ".join(value.split())
+            made.append(text)
         else:
-            # A tab or line break inside a cell (a user's own words) would shift every later column.
-            out[name] = [
-                "" if pd.isna(v) else " ".join(str(v).split()) if isinstance(v, str) else v for v in column.astype(object)
-            ]
-    # quoting off: the cells hold no tabs or line breaks, and a quote in a name must come back as it went
-    return str(out.to_csv(sep="\t", index=False, na_rep="", quoting=3, lineterminator="\n"))
+            made.append(str(value))
+    return made
 
 
 def read_tsv(path: Path, **options: Any) -> pd.DataFrame:
