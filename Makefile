@@ -6,7 +6,7 @@ SHELL := bash
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv/bin
 ENGINE ?= docker
-TOOLS := core scvi typist tumour report
+TOOLS := core scvi typist tumour micro report
 # compiled modules are kept inside the environment: a process without them compiles for seconds
 unexport PYTHONDONTWRITEBYTECODE
 export PYTEST_ADDOPTS ?= -p no:cacheprovider

@@ -1,13 +1,14 @@
 #!/usr/bin/env nextflow
 
-// scresist: why does this tumour resist? Parameters -> design -> samples -> cohort -> tumour -> report.
+// scresist: why does this tumour resist? Parameters -> design -> samples -> cohort -> tumour -> microenvironment -> report.
 
-include { SIMULATE } from './modules/simulate'
-include { DESIGN   } from './modules/design'
-include { SAMPLE   } from './modules/sample'
-include { COHORT   } from './modules/cohort'
-include { TUMOUR   } from './modules/tumour'
-include { REPORT   } from './modules/report'
+include { SIMULATE         } from './modules/simulate'
+include { DESIGN           } from './modules/design'
+include { SAMPLE           } from './modules/sample'
+include { COHORT           } from './modules/cohort'
+include { TUMOUR           } from './modules/tumour'
+include { MICROENVIRONMENT } from './modules/microenvironment'
+include { REPORT           } from './modules/report'
 
 // A file parameter, or the bundled default.
 def given(value, bundled) {
@@ -52,6 +53,12 @@ workflow {
         gene_sets: (params.skip_go ? [] : [given(null, 'go_bp.gmt.gz')]) + listed(params.gene_sets),
         networks: [given(null, 'progeny.tsv.gz')] + listed(params.networks),
     ]
+    def signal_tables = [
+        lr_table: given(params.lr_table, 'lr_pathways.tsv'),
+        lr_complexes: optional(params.lr_complexes),
+        lr_cofactors: optional(params.lr_cofactors),
+        tcell_states: given(params.tcell_states, 'tcell_states.tsv'),
+    ]
     def report_texts = ['citations.tsv', 'methods_text.yml', 'multiqc_config.yml', 'report.css'].collect { name -> given(null, name) }
     // --phases is a table when such a file exists, else an ordered list (conf/modules.config passes the list on)
     def phase_table = params.phases && !params.phases.contains(',') && file(params.phases).exists() ? file(params.phases) : given(null, 'phases.tsv')
@@ -80,10 +87,16 @@ workflow {
         COHORT(SAMPLE.out.h5ad, channel.empty(), positions, aliases, markers, label_map, models)
         cells = SAMPLE.out.cells
     }
+    def cohort = [merged: COHORT.out.merged, annotation: COHORT.out.annotation, embedding: COHORT.out.embedding, clusters: COHORT.out.clusters]
+    def design = [samples: DESIGN.out.sample_table, phases: DESIGN.out.phases, contrasts: DESIGN.out.contrasts]
+    // without the tumour stage there are no clones to count and no tumour cells to follow
+    def tumour = [labels: [], calls: channel.empty(), states: channel.empty(), modules: channel.empty()]
     if (!params.skip_tumour) {
-        def cohort = [merged: COHORT.out.merged, annotation: COHORT.out.annotation, embedding: COHORT.out.embedding, clusters: COHORT.out.clusters]
-        def design = [samples: DESIGN.out.sample_table, phases: DESIGN.out.phases, contrasts: DESIGN.out.contrasts]
         TUMOUR(cohort, design, tumour_tables, params.stratify_markers.tokenize(','))
+        tumour = [labels: TUMOUR.out.labels, calls: TUMOUR.out.calls, states: TUMOUR.out.states, modules: TUMOUR.out.modules]
+    }
+    if (!params.skip_microenvironment) {
+        MICROENVIRONMENT(cohort, design, signal_tables, tumour)
     }
     REPORT(COHORT.out.merged, cells, truth, report_texts)
 

@@ -174,7 +174,7 @@ def main(argv: list[str] | None = None) -> int:
     row: dict[str, object] = {
         "sample": args.sample, "n_cells": len(good), "expected_rate": expected, "expected": expected * len(good),
         "called": 0, "threshold": np.nan, "rule": "", "max_score": np.nan, "max_cluster_mean": np.nan, "n_clusters": 0,
-        "n_clusters_flagged": 0, "n_flag_score": 0, "n_flag_lineage": 0, "n_doublets": 0,
+        "n_clusters_flagged": 0, "n_flag_score": 0, "n_flag_lineage": 0, "n_spared": 0, "n_doublets": 0,
     }  # fmt: skip
     notes: list[str] = []
     word = keys.OK
@@ -219,7 +219,17 @@ def main(argv: list[str] | None = None) -> int:
                 "The lineage rule is not applied"
             )
         used_lineage = flag_lineage & credible
-        by_rule = dict(zip(doublets.RULES, (calls, flag_score, used_lineage), strict=True))
+        rare: dict[str, float] = {}
+        if rule == doublets.EXPECTED_RATE and len(groups) > 1:
+            rare = doublets.rare_populations(calls, clusters, pairs, args.coexpress_share)
+        spared = calls & np.isin(clusters, list(rare))
+        if rare:
+            told = ", ".join(f"{name} ({share:.0%} of {int((clusters == name).sum())} cells)" for name, share in rare.items())
+            notes.append(
+                f"kept although among the highest scores, because their cluster shows one lineage and may be a rare population: "
+                f"{int(spared.sum())} cells of cluster {told}"
+            )
+        by_rule = dict(zip(doublets.RULES, (calls & ~spared, flag_score, used_lineage), strict=True))
         columns[keys.DOUBLET] = np.logical_or.reduce([np.zeros(len(good), bool), *(by_rule[name] for name in args.remove)])
         for column, values in columns.items():
             fragment.loc[good, column] = values
@@ -227,7 +237,8 @@ def main(argv: list[str] | None = None) -> int:
             "called": int(calls.sum()), "threshold": threshold, "rule": rule, "max_score": float(np.nanmax(scores)),
             "max_cluster_mean": float(np.nanmax(means)), "n_clusters": len(set(clusters)),
             "n_clusters_flagged": len(set(clusters[flag_score | flag_lineage])), "n_flag_score": int(flag_score.sum()),
-            "n_flag_lineage": int(flag_lineage.sum()), "n_doublets": int(columns[keys.DOUBLET].sum()),
+            "n_flag_lineage": int(flag_lineage.sum()), "n_spared": int(spared.sum()),
+            "n_doublets": int(columns[keys.DOUBLET].sum()),
         }  # fmt: skip
         if len(groups) < 2:
             word = keys.WARNING

@@ -226,7 +226,7 @@ def main(argv: list[str] | None = None) -> int:
             f" {n_matched:,} were compared with as many cells of the same depth."
         )
     row = status.StatusRow(
-        STEP, "contrast", marker, word, reason, len(rows), len(set(sample)), len(set(patient)), sentence
+        STEP, "marker", marker, word, reason, len(rows), len(set(sample)), len(set(patient)), sentence
     )  # fmt: skip
     status.write([row], STEP, marker)
     provenance.write(provenance.record(STEP, marker, args, PACKAGES, unit_seed=seed))

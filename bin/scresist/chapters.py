@@ -13,12 +13,16 @@ import pandas as pd
 
 from scresist import (
     chapter_clones,
+    chapter_communication,
+    chapter_composition,
     chapter_copy_number,
     chapter_enrichment,
     chapter_epithelium,
     chapter_expression,
+    chapter_fates,
     chapter_panels,
     chapter_programs,
+    chapter_tcells,
     figures,
     keys,
     report,
@@ -65,6 +69,14 @@ TUMOUR_CHAPTERS = (
     chapter_panels.panels,
 )
 
+# Who is there, in which state, who signals to whom, where tumour cells lead
+MICROENVIRONMENT_CHAPTERS = (
+    chapter_composition.composition,
+    chapter_tcells.tcells,
+    chapter_communication.communication,
+    chapter_fates.fates,
+)
+
 
 def build(context: Context) -> list[Chapter]:
     """All chapters that have content, in order; the recovery chapter only where truth was planted."""
@@ -73,9 +85,13 @@ def build(context: Context) -> list[Chapter]:
         chapters += [*not_run(context), *given(context)]
     else:
         chapters += [quality(context), doublets(context), integration(context), maps(context), annotation(context)]
-    chapters.append(composition(context))
+    tested = report.has_microenvironment_stage(context.status)
+    if not tested:  # else the chapter of TEST_COMPOSITION shows the shares with their tests
+        chapters.append(composition(context))
     if report.has_tumour_stage(context.status):
         chapters += [part(context) for part in TUMOUR_CHAPTERS]
+    if tested:
+        chapters += [part(context) for part in MICROENVIRONMENT_CHAPTERS]
     if context.tables.has("recovery"):
         chapters.append(recovery(context))
     return [*chapters, methods(context), versions(context)]
@@ -538,6 +554,7 @@ def doublets(context: Context) -> Chapter:
                         Col("max_score", "largest score", "num", digits=2),
                         Col("max_cluster_mean", "largest cluster mean", "num", digits=2),
                         Col("n_clusters_flagged", "clusters flagged", "int", "by rules b and c"),
+                        Col("n_spared", "kept as rare", "int", "a whole cluster of one lineage with high scores"),
                         Col("n_doublets", "treated as doublets", "int", "by the rules in use"),
                         Col("status", "status", "status"),
                         Col("reason", "remark"),

@@ -19,6 +19,8 @@ class Column:
 _LOAD, _FLAG, _DOUBLETS = "load_sample", "flag_cells", "detect_doublets"
 _CNV, _MALIGNANT, _CLONES, _EPITHELIUM = "infer_cnv", "call_malignant", "trace_clones", "subcluster_epithelium"
 _PROGRAMS = "find_programs"
+_TCELLS = "score_tcells"
+_FATES = "map_fates"
 _FILTER, _CLUSTER, _ANNOTATE = "filter_cells", "cluster_cohort", "annotate_cells"
 
 COLUMNS: dict[str, Column] = {
@@ -86,12 +88,22 @@ COLUMNS: dict[str, Column] = {
     keys.S_SCORE: Column(_EPITHELIUM, "Score of S-phase genes of the cell cycle."),
     keys.G2M_SCORE: Column(_EPITHELIUM, "Score of G2/M-phase genes of the cell cycle."),
     keys.CYCLE_PHASE: Column(_EPITHELIUM, "Cell-cycle phase G1, S or G2M; not the phase of therapy."),
+    keys.TCELL_SCORES[0]: Column(_TCELLS, "Score of exhaustion in T and NK cells, against control genes; empty elsewhere."),
+    keys.TCELL_SCORES[1]: Column(_TCELLS, "Score of the tools of killing in T and NK cells; empty elsewhere."),
+    keys.TCELL_SCORES[2]: Column(_TCELLS, "Score of naive and memory-like T and NK cells; empty elsewhere."),
+    keys.TCELL_SCORES[3]: Column(_TCELLS, "Score of regulatory T cells; empty elsewhere."),
+    keys.CYTOTRACE: Column(_FATES, "CytoTRACE score among the patient's tumour cells: 1 early, 0 differentiated."),
+    keys.PSEUDOTIME: Column(_FATES, "Diffusion pseudotime of the tumour cell, 0 to 1 from the earliest; order, not time."),
+    keys.LATER_RESEMBLANCE: Column(_FATES, "Likeness to the last phase against the own phase, log2, within the clone."),
+    keys.FATE: Column(_FATES, "Terminal state of the patient that the cell resembles most, `<patient>.F1` the largest."),
+    keys.FATE_PROBABILITY: Column(_FATES, "Probability of that terminal state (CellRank); a resemblance, not a forecast."),
 }
 
 # Columns whose names hold a parameter or a model; `{0}` is what the pattern caught.
 PATTERNS: tuple[tuple[re.Pattern[str], Column], ...] = (
     (re.compile(rf"^{keys.LEIDEN_PREFIX}(.+)$"), Column(_CLUSTER, "Leiden cluster at resolution {0}.")),
     (re.compile(rf"^{keys.MODULE_PREFIX}(M\d+)$"), Column(_PROGRAMS, "Score of the co-expression module {0} in the cell.")),
+    (re.compile(r"^([a-z][a-z0-9_]*)_score$"), Column(_TCELLS, "Score of the state {0} in T and NK cells; empty elsewhere.")),
     (re.compile(r"^(.+)_label$"), Column(_ANNOTATE, "Label of the cell by the model {0}.")),
     (re.compile(r"^(.+)_conf$"), Column(_ANNOTATE, "Confidence of the model {0} in its label, 0 to 1.")),
     (re.compile(r"^(.+)_majority$"), Column(_ANNOTATE, "Label by the model {0} after the vote within fine clusters.")),

@@ -148,6 +148,31 @@ def lineage_clusters(pairs: dict[str, np.ndarray], clusters: np.ndarray, share: 
     return flagged
 
 
+def rare_populations(calls: np.ndarray, clusters: np.ndarray, pairs: dict[str, np.ndarray], share: float) -> dict[str, float]:
+    """Clusters that a quota of highest scores would empty although their cells show no second lineage; with the called share.
+
+    Cells of a type with fewer members than Scrublet asks neighbours for lie among simulated doublets of that type with others,
+    so the whole type scores high. Where only the order of the scores speaks (`EXPECTED_RATE`), and at least `share` of a cluster
+    is called but less than `share` of its called cells express markers of two lineages, the call has no evidence.
+
+    Parameters
+    ----------
+    calls, clusters
+        one per cell; a cluster "" is none.
+    pairs
+        of `coexpression`.
+    """
+    clusters = np.asarray(clusters)
+    either = np.logical_or.reduce([np.zeros(len(clusters), dtype=bool), *pairs.values()])
+    found: dict[str, float] = {}
+    for cluster in sorted(set(clusters) - {""}):
+        members = clusters == cluster
+        called = members & calls
+        if called.sum() >= share * members.sum() > 0 and either[called].mean() < share:
+            found[str(cluster)] = float(called.sum() / members.sum())
+    return found
+
+
 def lineage_credible(flagged: np.ndarray, rate: float) -> bool:
     """Whether the cells that the lineage rule flags can be doublets at all.
 

@@ -129,9 +129,10 @@ CYCLE_PHASE = "cycle_phase"  # G1, S, G2M; never `phase`, which is the phase of 
 MODULE_PREFIX = "module_"  # module_M1 ..: score of a co-expression module
 
 # --- SCORE_TCELLS, MAP_FATES
-TCELL_SCORES = ("exhaustion_score", "cytotoxic_score", "naive_score")
-TCELL_STATE = "tcell_state"
+TCELL_SCORES = ("exhaustion_score", "cytotoxic_score", "naive_score", "regulatory_score")
 CYTOTRACE = "cytotrace"  # 0 (differentiated) .. 1 (early)
+PSEUDOTIME = "pseudotime"  # diffusion pseudotime of tumour cells within their patient
+LATER_RESEMBLANCE = "later_resemblance"
 FATE = "fate"  # <patient>.F1 ..: the terminal state a cell resembles most
 FATE_PROBABILITY = "fate_probability"
 

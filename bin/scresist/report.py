@@ -34,6 +34,10 @@ REPLACED_STEPS = ("merge_cohort", "integrate_cohort", "cluster_cohort", "annotat
 PATIENT_STEPS = ("infer_cnv", "call_malignant", "trace_clones")
 CONTRAST_STEPS = ("test_expression",)
 TUMOUR_STEPS = ("subcluster_epithelium", "find_programs", "track_panels", "score_activity")
+# The same for the microenvironment: samples, patients (only beside the tumour stage, whose cells it follows), cohort.
+SIGNAL_STEPS = ("score_communication",)
+FATE_STEPS = ("map_fates",)
+MICROENVIRONMENT_STEPS = ("test_composition", "score_tcells", "compare_communication")
 # What a step must have written for its unit when its status is ok or warning.
 SAMPLE_TABLES = {
     "load_sample": ("load",),
@@ -48,6 +52,9 @@ COHORT_TABLES = {
     "integrate_cohort": ("integration_quality", "training"),
     "cluster_cohort": ("clusters", "markers"),
     "annotate_cells": ("annotation", "marker_check", "types", "models"),
+    "test_composition": ("proportions", "composition_tests", "diversity", "beta_diversity"),
+    "score_tcells": ("tcell_values", "tcell_tests"),
+    "compare_communication": ("flow", "ranknet", "pathway_drivers", "comm_phase", "comm_absent"),
     "assemble_cohort": ("columns",),
     "check_recovery": ("recovery",),
 }
@@ -74,6 +81,11 @@ STEP_NAMES = {
     "track_panels": "panels",
     "score_activity": "pathway activity",
     "enrich_genes": "enrichment",
+    "test_composition": "composition",
+    "score_tcells": "T-cell states",
+    "score_communication": "communication",
+    "compare_communication": "communication over phases",
+    "map_fates": "fates",
     "assemble_cohort": "final object",
     "check_recovery": "recovery of planted truth",
     "build_report": "report",
@@ -88,6 +100,7 @@ LEVELS = {
     "warning": (4, "! read note", "sc-warning"),
     "ok": (5, "✓ done", "sc-ok"),
 }
+SHARE_METHOD = "propeller_logit"  # of TEST_COMPOSITION, as speckle's default; rank tests cannot reach 0.05 in small cohorts
 ADJUSTED_P = 0.05  # below: a relation is worded as a finding where patients stand behind it
 EVIDENCE_CLAIMS = ("replicated", "limited")  # only these may be worded as a finding (methods.md, unit of replication)
 
@@ -262,6 +275,11 @@ def has_tumour_stage(rows: pd.DataFrame) -> bool:
     return bool(rows["step"].isin([*PATIENT_STEPS, *CONTRAST_STEPS, *TUMOUR_STEPS]).any())
 
 
+def has_microenvironment_stage(rows: pd.DataFrame) -> bool:
+    """The same of the microenvironment."""
+    return bool(rows["step"].isin([*SIGNAL_STEPS, *FATE_STEPS, *MICROENVIRONMENT_STEPS]).any())
+
+
 def promised_steps(rows: pd.DataFrame) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The steps that every sample and the cohort must have a status row of, by the way in which the run began."""
     if not began_annotated(rows):
@@ -303,6 +321,8 @@ def check_delivery(tables: Tables, rows: pd.DataFrame, cells: pd.DataFrame) -> N
             problems += [f"{step} of {unit}: says {state}, but {name} is missing" for name in names if name not in tables.files]
     if has_tumour_stage(rows):
         problems += _tumour_problems(tables, design, word)
+    if has_microenvironment_stage(rows):
+        problems += _microenvironment_problems(tables, design, word, has_tumour_stage(rows))
     foreign = sorted(set(cells[keys.SAMPLE].astype(str)) - set(samples))
     problems += [f"cells.parquet holds cells of {name}, which is not in samples.tsv" for name in foreign]
     problems += _count_problems(tables.of_samples("filter"), cells)
@@ -321,6 +341,22 @@ def _tumour_problems(tables: Tables, design: pd.DataFrame, word: Mapping[tuple[s
     expected += [(step, unit) for unit in contrasts.get("contrast", []) for step in CONTRAST_STEPS]
     expected += [(step, "cohort") for step in TUMOUR_STEPS]
     return [f"{step} of {unit}: no status row" for step, unit in expected if (step, unit) not in word]
+
+
+def _microenvironment_problems(
+    tables: Tables, design: pd.DataFrame, word: Mapping[tuple[str, str], Any], tumour: bool
+) -> list[str]:
+    """Samples, patients or the cohort without a row of a step of the microenvironment, and tables that are missing."""
+    expected = [(step, unit) for unit in sorted(set(design[keys.SAMPLE]), key=natural) for step in SIGNAL_STEPS]
+    expected += [(step, unit) for unit in sorted(set(design[keys.PATIENT]), key=natural) for step in FATE_STEPS if tumour]
+    expected += [(step, "cohort") for step in MICROENVIRONMENT_STEPS]
+    problems = [f"{step} of {unit}: no status row" for step, unit in expected if (step, unit) not in word]
+    for step in MICROENVIRONMENT_STEPS:
+        state = word.get((step, "cohort"))
+        if state is not None and level(state) in ("ok", "warning"):
+            names = [f"{kind}.tsv" for kind in COHORT_TABLES[step]]
+            problems += [f"{step} of cohort: says {state}, but {name} is missing" for name in names if name not in tables.files]
+    return problems
 
 
 def _count_problems(filtered: pd.DataFrame, cells: pd.DataFrame) -> list[str]:
@@ -612,8 +648,86 @@ def findings(made: Facts, tables: Tables, cells: pd.DataFrame) -> pd.DataFrame:
             statement = _largest_shift(pooled, row)
             if statement:
                 rows.append(statement)
-    rows += [*_gene_findings(tables), *_program_findings(tables), *_clone_findings(tables)]
+    rows += [*_share_findings(tables), *_gene_findings(tables), *_program_findings(tables), *_clone_findings(tables)]
+    rows += [*_tcell_findings(tables), *_signal_findings(tables)]
     return pd.DataFrame(rows, columns=FINDING_COLUMNS)
+
+
+def _share_findings(tables: Tables) -> list[tuple[Any, ...]]:
+    """Main types whose share among all cells differs between patients of a contrast (propeller on log odds, adjusted)."""
+    tests = tables.get("composition_tests")
+    if tests.empty:
+        return []
+    chosen = (tests["level"] == keys.MAIN_TYPE) & (tests["denominator"] == "all") & (tests["method"] == SHARE_METHOD)
+    made = []
+    for row in tests[chosen & tests["evidence"].isin(EVIDENCE_CLAIMS)].to_dict("records"):
+        p, effect = to_number(row["p_adjusted"]), to_number(row["effect"])
+        a, b = to_number(row["mean_a"]), to_number(row["mean_b"])
+        if None in (p, effect, a, b) or p >= ADJUSTED_P:
+            continue
+        sides = row["contrast"].split(":")[-1].split("_vs_")
+        text = (
+            f"the share of {row['cell_type']} was {'higher' if effect > 0 else 'lower'} in {sides[0]} than in {sides[-1]} (mean"
+            f" {100 * a:.1f} % of {row['n_patients_a']} patients, {100 * b:.1f} % of {row['n_patients_b']})"
+        )
+        made.append((text, "test_composition", row["contrast"], a - b, p, row["evidence"], "composition_tests.tsv"))
+    return made
+
+
+def _tcell_findings(tables: Tables) -> list[tuple[Any, ...]]:
+    """States of T cells that differ between patients of a contrast after adjustment."""
+    tests = tables.get("tcell_tests")
+    if tests.empty:
+        return []
+    made = []
+    for row in tests[tests["evidence"].isin(EVIDENCE_CLAIMS) & (tests["test"] != "dunn")].to_dict("records"):
+        p, effect = to_number(row["p_adjusted"]), to_number(row["effect"])
+        if None in (p, effect) or p >= ADJUSTED_P or "_vs_" not in row["contrast"]:
+            continue
+        sides = row["contrast"].split(":")[-1].split("_vs_")
+        state = str(row["score"]).removesuffix("_score")
+        text = (
+            f"the {state} score of {str(row['cell_type']).replace('_', ' ')} was {'higher' if effect > 0 else 'lower'} in"
+            f" {sides[0]} than in {sides[-1]} ({row['n_patients_a']} against {row['n_patients_b']} patients)"
+        )
+        made.append((text, "score_tcells", row["contrast"], effect, p, row["evidence"], "tcell_tests.tsv"))
+    return made
+
+
+def _signal_findings(tables: Tables) -> list[tuple[Any, ...]]:
+    """Pathways whose information flow differs between patients; else the largest change of a contrast, said to be exploratory."""
+    ranks = tables.get("ranknet")
+    if ranks.empty:
+        return []
+    made = []
+    named = ranks[ranks["contrast"].str.contains("_vs_", regex=False) & ~ranks["pathway"].str.startswith("other:")]
+    for contrast, rows in named.groupby("contrast", sort=False):
+        sides = contrast.split("_vs_")
+        records = rows.to_dict("records")
+        sure = [
+            row
+            for row in records
+            if row["evidence"] in EVIDENCE_CLAIMS and (p := to_number(row["p_adjusted"])) is not None and p < ADJUSTED_P
+        ]
+        for row in sure:
+            effect = to_number(row["effect"]) or 0.0
+            text = (
+                f"signalling by {row['pathway']} was {'stronger' if effect > 0 else 'weaker'} in {sides[0]} than in {sides[-1]}"
+                f" (information flow, {row['n_patients_a']} against {row['n_patients_b']} patients)"
+            )
+            p = to_number(row["p_adjusted"])
+            made.append((text, "compare_communication", contrast, effect, p, row["evidence"], "ranknet.tsv"))
+        for row in [] if sure else [row for row in records if row["rank"] == "1"]:
+            effect, p = to_number(row["cell_effect"]), to_number(row["cell_p_adjusted"])
+            if effect is None or p is None or p >= ADJUSTED_P:
+                continue
+            text = (
+                f"{wording(keys.CELL_LEVEL, tested=False)[0]}signalling by {row['pathway']} looked"
+                f" {'stronger' if effect > 0 else 'weaker'} in {sides[0]} than in {sides[-1]}; the largest change of any pathway,"
+                " tested over cells, not patients"
+            )
+            made.append((text, "compare_communication", contrast, effect, p, keys.CELL_LEVEL, "ranknet.tsv"))
+    return made
 
 
 def _gene_findings(tables: Tables) -> list[tuple[Any, ...]]:

@@ -124,7 +124,8 @@ KNOWN_CP10K: dict[str, dict[str, float]] = {
     "MUC3A": {"Epithelial": 0.6},
     "MUC17": {"Epithelial": 0.5},
     "REG1A": {"Epithelial": 0.5},
-    "TGFB1": {"immune": 2.5, "stromal": 2, "Epithelial": 1},
+    # lymphocytes are its main source: their change with the phase is the change of the pathway
+    "TGFB1": {"B": 4, "CD4_T": 4, "CD8_T": 4, "NK": 4, "immune": 0.4, "stromal": 0.4, "Epithelial": 0.4},
     "TGFBR1": {"stromal": 1.5, "Endothelial": 4, "Epithelial": 1.5, "immune": 0.8},
     "TGFBR2": {"stromal": 3, "Endothelial": 6, "Epithelial": 1.5, "immune": 1.5},
     "FGF2": {"Fibroblast": 1.5},

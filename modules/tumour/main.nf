@@ -57,8 +57,8 @@ workflow TUMOUR {
     ENRICH_GENES(rankings, assets.gene_sets)
 
     emit:
-    malignant // list of paths: one per patient
-    clones    // list of paths: one per patient
-    states    // path: epi_clusters.parquet
+    calls  = CALL_MALIGNANT.out.calls.join(TRACE_CLONES.out.clones) // patient, malignant cells, clones
+    labels // list of paths: clones of all patients and clusters of tumour cells
+    states // path: epi_clusters.parquet
     modules = FIND_PROGRAMS.out.modules // path: modules.parquet
 }

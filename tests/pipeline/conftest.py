@@ -84,7 +84,8 @@ S4\tP3\tPOST\tb2\t150
 """
 SMALL = (
     "--scvi_max_epochs", 2, "--cluster_resolutions", "1.0,2.0", "--sample_min_median_genes", 500,
-    "--gsea_permutations", 200, "--panel_draws", 5, "--de_levels", "tumour",
+    "--gsea_permutations", 200, "--panel_draws", 5, "--de_levels", "tumour", "--comm_groupby", "main_type", "--skip_liana",
+    "--n_perms_flow", 20, "--flow_draws", 2, "--fates_null", 10,
 )  # fmt: skip
 
 

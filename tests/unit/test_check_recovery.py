@@ -25,6 +25,7 @@ def truth(run_script, root, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("truth")
     design = folder / "design.csv"
     rows = ["A,P1,PRE,x,220,", "A2,P1,POST,x,220,", "B,P2,POST,y,220,quiet", "C,P3,POST,y,20,", "D,P4,PRE-R,y,220,"]
+    rows += ["E,P5,RES,y,220,none"]
     design.write_text("sample,patient,phase,batch,n_cells,tumour\n" + "\n".join(rows) + "\n")
     assets = root / "assets"
     tables = ("--positions", assets / "gene_positions.tsv.gz", "--arms", assets / "arms.tsv", "--markers", assets / "markers.tsv")
@@ -40,7 +41,8 @@ def perfect(truth) -> pd.DataFrame:
     skipped = planted["sample"] == "C"
     kept = ~(skipped | planted["is_doublet"] | planted["is_poor"])
     epithelial = kept & (planted["lineage"] == "epithelial")
-    call = np.where(planted["patient"] == "P2", "unresolved", np.where(planted["is_malignant"], "malignant", "non_malignant"))
+    call = np.where(planted["is_malignant"], "malignant", "non_malignant")
+    call = np.where(planted["patient"].isin(["P2", "P5"]), "unresolved", call)
     with_clone = kept & planted["is_malignant"] & (planted["patient"] != "P2")
     reason = np.where(kept, "", np.where(planted["is_doublet"], "doublet", "low_counts"))
     return pd.DataFrame(
@@ -54,6 +56,7 @@ def perfect(truth) -> pd.DataFrame:
             "cluster": planted["subtype"].where(kept),
             "malignant": pd.Series(call).where(epithelial),
             "clone": planted["clone"].str.upper().where(with_clone),
+            "cytotrace": 1 - planted["path_time"],
         }
     )
 
@@ -70,7 +73,8 @@ def tables(truth, perfect, tmp_path) -> Path:
     def planted(name: str) -> pd.DataFrame:
         return pd.read_csv(truth / f"{name}.tsv", sep="\t")
 
-    write(pd.DataFrame({"patient": ["P2"], "status": ["cnv_quiet"]}), "P2.malignant.tsv")
+    for name in ("P2", "P5"):
+        write(pd.DataFrame({"patient": [name], "status": ["cnv_quiet"]}), f"{name}.malignant.tsv")
     clones = planted("clones").assign(clone=lambda t: t["clone"].str.upper())
     for patient, own in clones.groupby("patient"):
         low, high = (own["expected_share"] + 0.1 * sign for sign in (-1, 1))
@@ -96,6 +100,26 @@ def tables(truth, perfect, tmp_path) -> Path:
     a, b = panels["contrast"].str.split("_vs_").str[0], panels["contrast"].str.split("_vs_").str[1]
     sides = [panels.assign(patient="P1", phase=phase, mean=mean) for phase, mean in ((a, value), (b, 1 - value))]
     write(pd.concat(sides).drop_duplicates(["gene", "cell_type", "phase"]), "panel_values.tsv")
+    changed = planted("shares")
+    changed = changed[changed["contrast"] == "POST_vs_PRE"].rename(columns={"main_type": "cell_type"})
+    p = np.where(changed["log_ratio"].abs() > 0.4, 1e-3, 0.5)
+    tests = changed.assign(level="main_type", denominator="all", method="propeller_logit", evidence="replicated", p_adjusted=p)
+    write(tests.assign(effect=changed["log_ratio"]), "composition_tests.tsv")
+    signals = planted("signals")
+    signals = signals[signals["contrast"].isin(["POST_vs_PRE", "RES_vs_PRE"])].copy()
+    signals["rank"] = signals.groupby("contrast").cumcount() + 1
+    signals["flow_a"] = (signals["direction"] == "up").astype(float)
+    signals["flow_b"] = 1 - signals["flow_a"]
+    other = pd.DataFrame({"contrast": ["POST_vs_PRE", "RES_vs_PRE"], "pathway": "WNT", "rank": 9, "flow_a": 1, "flow_b": 1})
+    write(pd.concat([signals, other]), "ranknet.tsv")
+    links = [("A", "B", "Endothelial", "TGFb", "TGFB1", "TGFBR1_TGFBR2"), ("E", "B", "B", "WNT", "WNT5A", "FZD5")]
+    write(pd.DataFrame(links, columns=["sample", "source", "target", "pathway", "ligand", "receptor"]), "A.lr_prob.tsv.gz")
+    groups = pd.DataFrame([("E", "Mast", "false"), ("E", "B", "true")], columns=["sample", "cell_type", "estimable"])
+    write(groups, "E.comm_groups.tsv")
+    fate = {"patient": "P1", "measure": "direction", "phase_from": "PRE", "phase_to": "POST", "group": "cytotrace"}
+    made = [{**fate, "control": "data", "value": -0.2, "p_adjusted": 0.01}]
+    made += [{**fate, "control": "permuted_labels", "value": 0.1, "p_adjusted": 0.6}]
+    write(pd.DataFrame(made), "P1.fate_tests.tsv")
     return folder
 
 
@@ -127,7 +151,7 @@ def test_a_faultless_answer_passes_every_floor(run_script, truth, perfect, tmp_p
     assert values["unresolved"] == 0
     assert values["proportions_difference"] == pytest.approx(0, abs=1e-9)
     assert set(table["passed"].dropna()) == {True}
-    assert done.stdout.startswith("Recovery: 14 of 14 floors reached; main types 1.000")
+    assert done.stdout.startswith("Recovery: 15 of 15 floors reached; main types 1.000")
     assert len(done.stdout.splitlines()) == 1
     status = pd.read_csv(tmp_path / "check_recovery.cohort.status.tsv", sep="\t")
     assert status.loc[0, "status"] == "ok"
@@ -140,9 +164,10 @@ def test_a_faultless_answer_with_tables_passes_every_floor(run_script, truth, pe
     assert set(table["passed"].dropna()) == {True}
     assert not (table["recovered"] == "not_estimable").any()
     figures = ("malignant", "cnv_quiet", "clones", "clones_median", "one_clone_tumours", "clone_shares", "clone_changes")
-    figures += ("genes_recall", "modules", "module_traits", "marker_genes", "panels")
+    figures += ("genes_recall", "modules", "module_traits", "marker_genes", "panels", "shares_found", "signals", "signals_first")
+    figures += ("absent_types", "path_order", "path_direction", "path_control")
     assert (table.loc[list(figures), "value"] == 1).all()
-    assert table.loc["genes_fdr", "value"] == 0
+    assert table.loc["genes_fdr", "value"] == 0 == table.loc["shares_false", "value"]
     assert (
         "Not judged, fewer than 3 patients a side: PRE-R_vs_PRE, recall 1.000, fdr 0.000."
         in table.loc["genes_recall", "explanation"]
@@ -150,10 +175,10 @@ def test_a_faultless_answer_with_tables_passes_every_floor(run_script, truth, pe
 
 
 def test_what_was_switched_off_is_not_estimable(run_script, truth, perfect, tmp_path):
-    check(run_script, truth, perfect.drop(columns=["malignant", "clone"]), tmp_path, "--strict")
+    check(run_script, truth, perfect.drop(columns=["malignant", "clone", "cytotrace"]), tmp_path, "--strict")
     table = pd.read_csv(tmp_path / "recovery.tsv", sep="\t").set_index("what")
     rows = table.loc["malignant":]
-    assert len(rows) == 13
+    assert len(rows) == 21
     assert (rows["recovered"] == "not_estimable").all()
     assert rows["value"].isna().all() and rows["passed"].isna().all()
     assert rows.loc["malignant", "explanation"] == "cells.parquet has no column malignant: CALL_MALIGNANT was switched off."
@@ -234,3 +259,23 @@ def test_bad_input_is_refused(run_script, truth, perfect, tmp_path):
     done = check(run_script, tmp_path / "none", perfect, tmp_path, expect=65)
     assert "samples.tsv" in done.stderr and "not found" in done.stderr
     assert not (tmp_path / "recovery.tsv").exists()
+
+
+def test_wrong_microenvironment_results_are_missed_and_named(run_script, truth, perfect, tables, tmp_path):
+    def change(name, **columns):
+        path = tables / name
+        pd.read_csv(path, sep="\t").assign(**columns).to_csv(path, sep="\t", index=False)
+
+    change("composition_tests.tsv", p_adjusted=0.01, effect=1.0)  # everything called, B and CD8_T with the wrong sign
+    change("ranknet.tsv", rank=lambda t: 10 - t["rank"], flow_a=1.0, flow_b=2.0)
+    change("E.comm_groups.tsv", estimable="true")
+    change("P1.fate_tests.tsv", p_adjusted=0.01, value=0.2)
+    check(run_script, truth, perfect, tmp_path, "--tables", "tables")
+    table = pd.read_csv(tmp_path / "recovery.tsv", sep="\t").set_index("what")
+    missed = ["shares_found", "shares_false", "signals", "signals_first", "absent_types", "path_direction", "path_control"]
+    assert (table.loc[missed, "passed"].astype(str).str.lower() == "false").all()
+    assert table.loc["shares_false", "value"] == 8
+    assert "not called: B POST_vs_PRE, CD8_T POST_vs_PRE." in table.loc["shares_found", "explanation"]
+    assert "TGFb POST_vs_PRE: WNT" in table.loc["signals_first", "explanation"]
+    assert "wrong: Mast E." in table.loc["absent_types", "explanation"]
+    assert table.loc["path_control", "explanation"].endswith("wrong: P1 PRE to POST.")

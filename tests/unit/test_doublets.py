@@ -128,3 +128,21 @@ def test_histogram_holds_every_score():
     assert table["n_observed"].sum() == 4
     assert table.loc[table["n_simulated"] == 1, "bin_low"].tolist() == [0.5]
     assert doublets.histogram(np.empty(0), np.empty(0))["n_observed"].sum() == 0
+
+
+def test_a_quota_empties_no_cluster_of_one_lineage():
+    clusters = np.array(["1"] * 20 + ["2"] * 8 + ["3"] * 8 + [""])
+    calls = np.zeros(37, dtype=bool)
+    calls[:3] = True  # 3 of 20 cells: no population
+    calls[20:26] = True  # 6 of 8, none with a second lineage: a rare type
+    calls[28:34] = True  # 6 of 8, three of the called with two lineages: doublets
+    pair = np.zeros(37, dtype=bool)
+    pair[28:31] = True
+    assert doublets.rare_populations(calls, clusters, {"B+T": pair}, 0.25) == {"2": 0.75}
+    pair[20:22] = True  # two of six called cells: a third is evidence
+    assert doublets.rare_populations(calls, clusters, {"B+T": pair}, 0.25) == {}
+    assert doublets.rare_populations(np.zeros(37, dtype=bool), clusters, {}, 0.25) == {}
+    # a quarter exactly is enough
+    few = np.zeros(37, dtype=bool)
+    few[20:22] = True
+    assert doublets.rare_populations(few, clusters, {}, 0.25) == {"2": 0.25}

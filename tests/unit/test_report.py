@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -372,3 +373,59 @@ def test_a_patient_without_a_row_is_a_broken_promise():
     problems = report._tumour_problems(Contrasts(), pd.DataFrame({"patient": ["P1"]}), word)
     assert "trace_clones of P1: no status row" in problems and "test_expression of A_vs_B: no status row" in problems
     assert "infer_cnv of P1: no status row" not in problems
+
+
+def test_the_microenvironment_owes_rows_of_samples_patients_and_cohort(tmp_path):
+    assert report.has_microenvironment_stage(pd.DataFrame({"step": ["test_composition"]}))
+    assert not report.has_microenvironment_stage(pd.DataFrame({"step": ["infer_cnv"]}))
+    design = pd.DataFrame({"sample": ["S1", "S10", "S2"], "patient": ["P1", "P1", "P2"]})
+    word = {("score_communication", "S1"): "ok", ("map_fates", "P2"): "ok", ("test_composition", "cohort"): "ok"}
+    tables = report.Tables(tmp_path)
+    problems = report._microenvironment_problems(tables, design, word, tumour=True)
+    assert problems == [
+        "score_communication of S2: no status row", "score_communication of S10: no status row", "map_fates of P1: no status row",
+        "score_tcells of cohort: no status row", "compare_communication of cohort: no status row",
+        *(f"test_composition of cohort: says ok, but {name}.tsv is missing" for name in report.COHORT_TABLES["test_composition"]),
+    ]  # fmt: skip
+    # fates follow tumour cells: without the tumour stage nobody owes them
+    assert not any("map_fates" in line for line in report._microenvironment_problems(tables, design, word, tumour=False))
+
+
+def test_findings_of_shares_states_and_signals(tmp_path):
+    head = {"level": "main_type", "denominator": "all", "method": "propeller_logit", "contrast": "POST_vs_PRE", "mean_a": 0.04}
+    head |= {"mean_b": 0.1, "n_patients_a": 3, "n_patients_b": 4, "evidence": "replicated"}
+    rows = [
+        {**head, "cell_type": "CD8_T", "effect": -0.9, "p_adjusted": 0.01},
+        {**head, "cell_type": "NK", "effect": 0.9, "p_adjusted": 0.2},
+        {**head, "cell_type": "B", "effect": -0.9, "p_adjusted": 0.01, "evidence": "single_patient"},
+        {**head, "cell_type": "Mast", "effect": -0.9, "p_adjusted": 0.01, "method": "rank"},
+    ]
+    io.write_tsv(pd.DataFrame(rows), tmp_path / "composition_tests.tsv")
+    states = {"cell_type": "CD8_T", "contrast": "response:PD_vs_PR", "n_patients_a": 3, "n_patients_b": 4}
+    states |= {"test": "rank_sum_exact", "evidence": "replicated"}
+    rows = [
+        {**states, "score": "exhaustion_score", "effect": 0.4, "p_adjusted": 0.03},
+        {**states, "score": "naive_score", "effect": 0.4, "p_adjusted": np.nan},
+    ]
+    io.write_tsv(pd.DataFrame(rows), tmp_path / "tcell_tests.tsv")
+    flow = {"rank": 1, "effect": 0.2, "p_adjusted": 0.01, "evidence": "replicated", "cell_effect": 0.2, "cell_p_adjusted": 0.01}
+    flow |= {"n_patients_a": 3, "n_patients_b": 4}
+    rows = [
+        {**flow, "contrast": "POST_vs_PRE", "pathway": "TGFb"},
+        {**flow, "contrast": "RES_vs_PRE", "pathway": "MHC-I", "p_adjusted": np.nan, "evidence": "single_patient"},
+        {**flow, "contrast": "RES_vs_PRE", "pathway": "CXCL", "p_adjusted": np.nan, "evidence": "single_patient", "rank": 2},
+        {**flow, "contrast": "X_vs_Y", "pathway": "EGF", "p_adjusted": 0.5, "cell_p_adjusted": 0.5},
+        {**flow, "contrast": "phases", "pathway": "EGF"},
+    ]
+    io.write_tsv(pd.DataFrame(rows), tmp_path / "ranknet.tsv")
+    tables = report.Tables(tmp_path)
+    made = [*report._share_findings(tables), *report._tcell_findings(tables), *report._signal_findings(tables)]
+    assert [row[0] for row in made] == [
+        "the share of CD8_T was lower in POST than in PRE (mean 4.0 % of 3 patients, 10.0 % of 4)",
+        "the exhaustion score of CD8 T was higher in PD than in PR (3 against 4 patients)",
+        "signalling by TGFb was stronger in POST than in PRE (information flow, 3 against 4 patients)",
+        "exploratory: signalling by MHC-I looked stronger in RES than in PRE; the largest change of any pathway, tested"
+        " over cells, not patients",
+    ]
+    assert [row[5] for row in made] == ["replicated", "replicated", "replicated", "cell_level"]
+    assert made[0][3] == pytest.approx(-0.06)
