@@ -54,8 +54,8 @@ lock: setup ## resolve containers/*/requirements.in to pinned, hashed requiremen
 images: ## build every image: make images [ENGINE=podman] [BASE=image] [PREFIX=scresist]
 	@ENGINE="$(ENGINE)" bash containers/build.sh $(TOOLS)
 
-bench: setup ## time our kernels against stock tools, as ratios in the same run; copy number and expression at 91,770 cells
-	@for name in bench bench_enrichment bench_expression bench_cnv; do $(VENV)/python tests/$$name.py; done
+bench: setup ## time our kernels against stock tools, as ratios in the same run; copy number and expression at 91,770 cells, communication at 30,000
+	@for name in bench bench_enrichment bench_expression bench_communication bench_cnv; do $(VENV)/python tests/$$name.py; done
 
 clean: ## remove results and caches, keep the environment
 	@rm -rf results .cache .nextflow .nextflow.log*

@@ -553,8 +553,10 @@ def signal_rows(ledger: Ledger, truth: dict[str, pd.DataFrame], shares: pd.DataF
             name: recovery_microenvironment.touched_pathways(links, genes.get(name, set())) for name in set(found["contrast"])
         }
         above = recovery_microenvironment.signal_ranks(planted, found, touched)
-        first = pd.Series({name: not higher for name, higher in above.items()}, dtype=bool)
-        text = "Planted changes above which no pathway ranks in which nothing was planted; others first: "
+        strongest = set(recovery_microenvironment.strongest_signals(planted))
+        first = pd.Series({name: not higher for name, higher in above.items() if name in strongest}, dtype=bool)
+        text = "Contrasts in which no pathway without a planted change ranks above the one whose ligands change most; above"
+        text += " planted ones, the weaker included, rank: "
         text += "; ".join(f"{name}: {', '.join(higher[:3])}" for name, higher in above.items() if higher) or "none"
         ledger.add(
             "signals_first", f"{len(first)} changes", f"{int(first.sum())} first", "share", *recovery.share(first), text + "."

@@ -99,6 +99,13 @@ def signal_ranks(planted: pd.DataFrame, found: pd.DataFrame, touched: Mapping[st
     return above
 
 
+def strongest_signals(planted: pd.DataFrame) -> list[str]:
+    """`<pathway> <contrast>` of the signal with the largest planted change of each contrast (ties: first by name)."""
+    order = planted.assign(size=-planted["ln_fold"].abs()).sort_values(["contrast", "size", "pathway"], kind="stable")
+    first = order.drop_duplicates("contrast")
+    return (first["pathway"] + " " + first["contrast"]).tolist()
+
+
 def absent_types(shares: pd.DataFrame, groups: pd.DataFrame, links: pd.DataFrame) -> pd.Series:
     """Per sample and type that the sample's phase lacks (index `<type> <sample>`): told as not estimable, and without a signal?
 

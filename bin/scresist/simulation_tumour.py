@@ -421,9 +421,9 @@ def panel_table(plan: Plan, model: Model, phases: list[str]) -> pd.DataFrame:
 
 
 def signal_table(plan: Plan, phases: list[str]) -> pd.DataFrame:
-    """pathway, contrast, direction (up, down), senders (types joined by commas; "" for all), receiver ("" for all).
+    """pathway, contrast, direction (up, down), ln_fold of its ligands, senders, receiver: planted changes of communication.
 
-    Planted changes of communication for each ordered pair of phases.
+    One row per pathway and ordered pair of phases; senders are joined by commas, "" stands for all types.
     """
     folds = {panel: folds for panel, _, _, folds in plan.panels}
     rows = []
@@ -432,8 +432,8 @@ def signal_table(plan: Plan, phases: list[str]) -> pd.DataFrame:
             for b in phases:
                 fold = folds.get(panel, {}).get(a, 0.0) - folds.get(panel, {}).get(b, 0.0)
                 if fold:
-                    rows.append((pathway, f"{a}_vs_{b}", "up" if fold > 0 else "down", ",".join(senders), receiver))
-    return pd.DataFrame(rows, columns=["pathway", "contrast", "direction", "senders", "receiver"])
+                    rows.append((pathway, f"{a}_vs_{b}", "up" if fold > 0 else "down", fold, ",".join(senders), receiver))
+    return pd.DataFrame(rows, columns=["pathway", "contrast", "direction", "ln_fold", "senders", "receiver"])
 
 
 def clone_table(cells: pd.DataFrame, design: pd.DataFrame, tumours: dict[str, Tumour]) -> pd.DataFrame:

@@ -28,8 +28,8 @@ def test_shifted_types_need_sign_and_p_and_steady_ones_must_stay_uncalled():
 
 
 PLANTED = pd.DataFrame(
-    [("TGFb", "RES_vs_PRE", "down"), ("MHC-I", "RES_vs_PRE", "up"), ("TGFb", "POST_vs_PRE", "up")],
-    columns=["pathway", "contrast", "direction"],
+    [("TGFb", "RES_vs_PRE", "down", -2.0), ("MHC-I", "RES_vs_PRE", "up", 0.5), ("TGFb", "POST_vs_PRE", "up", 0.7)],
+    columns=["pathway", "contrast", "direction", "ln_fold"],
 )
 
 
@@ -56,6 +56,11 @@ def test_only_pathways_without_a_planted_gene_stand_in_the_way():
     above = micro.signal_ranks(PLANTED, found, {"RES_vs_PRE": {"WNT", "TGFb"}})
     # MHC-I has no rank: everything stands above it; POST_vs_PRE was not compared
     assert above == {"TGFb RES_vs_PRE": ["NOTCH"], "MHC-I RES_vs_PRE": ["NOTCH"]}
+
+
+def test_the_strongest_planted_signal_of_each_contrast():
+    assert micro.strongest_signals(PLANTED) == ["TGFb POST_vs_PRE", "TGFb RES_vs_PRE"]
+    assert micro.strongest_signals(PLANTED.iloc[:0]) == []
 
 
 def test_an_absent_type_must_be_told_and_silent():
