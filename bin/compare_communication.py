@@ -53,7 +53,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--kh", type=cli.number(1e-6, 100), default=0.5, help="half-saturation of the Hill function (default 0.5)")
     add("--no_cofactors", action="store_true", help="leave out agonists, antagonists and co-receptors, as in the scoring")
     add("--flow_p", type=cli.number(0, 1), default=0.05, help="largest p of a link that counts (default 0.05)")
-    add("--n_perms", type=cli.number(0, 10**5, int), default=200, help="permutations of cells between samples (default 200)")
+    add("--n_perms", type=cli.number(0, 10**5, int), default=1000, help="permutations of cells between samples (default 1000)")
     add("--n_draws", type=cli.number(0, 10**4, int), default=20, help="draws of equal cell numbers per type (default 20)")
     add("--min_common_pairs", type=cli.number(1, 10**4, int), default=4, help="pairs of types in common needed (default 4)")
     return parser.parse_args(argv)

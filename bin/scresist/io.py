@@ -95,6 +95,7 @@ def read_tsv(path: Path, **options: Any) -> pd.DataFrame:
     """Read a table written by `write_tsv`; ids such as `001` and `NA` stay text when their dtype is given as str."""
     options.setdefault("keep_default_na", False)
     options.setdefault("na_values", [""])
+    options.setdefault("low_memory", False)  # else the types of a long column are guessed piece by piece
     return pd.read_csv(path, sep="\t", quoting=3, encoding="utf-8", **options)
 
 

@@ -203,8 +203,14 @@ def _untimed(match: re.Match[str]) -> str:
     return match.group(1) + base64.b64encode(bytes(head)).decode("ascii")
 
 
+# MultiQC repeats every section, pictures included, for the AI features that are switched off here: nearly half of the page.
+REPEATED = re.compile(r'(aiReportMetadataBase64 = )"[A-Za-z0-9+/=]*"')
+NOTHING_REPEATED = base64.b64encode(b'{"tools": {}, "sections": {}}').decode("ascii")
+
+
 def tidy(out: Path) -> None:
-    """Take the random id and the dates out of the page: equal input gives an equal page."""
+    """Take the random id, the dates and the repetition of all sections out of the page: equal input gives an equal page."""
     text = PACKED.sub(_untimed, out.read_text(encoding="utf-8"))
+    text = REPEATED.sub(rf'\1"{NOTHING_REPEATED}"', text)
     text = DATED.sub(r'\1""', UNIQUE.sub(r'\1"scresist"', text))
     io.write_atomically(out, lambda path: path.write_text(text, encoding="utf-8"))

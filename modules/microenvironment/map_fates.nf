@@ -5,7 +5,7 @@
 
 process MAP_FATES {
     tag "${patient}"
-    label 'cohort'
+    label 'unit'
     memory { (4.GB + ("${3 * merged.size()} B" as MemoryUnit)) * task.attempt }
 
     input:

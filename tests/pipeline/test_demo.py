@@ -32,11 +32,12 @@ def test_floors_are_those_that_were_promised(demo):
     promised = {
         "main_types": 0.97, "doublets": 0.90, "malignant": 0.97, "cnv_quiet": 1.0, "clones": 0.85, "clones_median": 0.95,
         "one_clone_tumours": 1.0, "clone_shares": 0.90, "clone_changes": 1.0, "genes_recall": 0.80, "modules": 0.80,
-        "module_traits": 1.0,
+        "module_traits": 1.0, "shares_found": 1.0, "signals": 1.0, "signals_first": 1.0, "absent_types": 1.0, "path_order": 0.5,
+        "path_direction": 1.0, "path_control": 1.0,
     }  # fmt: skip
     low = {what: floors.get(what) for what, floor in promised.items() if not floors.get(what, 0) >= floor}
     assert not low
-    assert floors["genes_fdr"] <= 0.10  # a ceiling
+    assert floors["genes_fdr"] <= 0.10 and floors["shares_false"] == 0  # ceilings
 
 
 def test_the_poor_sample_is_reported_and_the_cohort_finishes(demo):
@@ -62,6 +63,22 @@ def test_every_patient_and_contrast_has_a_word_for_each_step(demo):
     assert {row["status"] for row in changes} == {"skipped_no_input"}  # one phase: shares, no change
 
 
+def test_the_microenvironment_says_what_it_could_not_do(demo):
+    status = {(row["step"], row["unit"]): row["status"] for row in rows(demo.outdir / "report" / "status.tsv")}
+    samples = {row["sample"] for row in rows(demo.outdir / "00_design" / "samples.tsv")}
+    patients = {row["patient"] for row in rows(demo.outdir / "00_design" / "samples.tsv")}
+    assert {("score_communication", name) for name in samples} <= set(status)
+    assert status["score_communication", "POST-4"].startswith("skipped_")  # the sample left the cohort
+    # one patient was biopsied in more than one phase; the others have a word for it, and no empty row
+    assert {name for name in patients if not status["map_fates", name].startswith("skipped_")} == {"P1"}
+    absent = rows(demo.outdir / "04_microenvironment" / "communication" / "comm_absent.tsv")
+    mast = [row for row in absent if row["cell_type"] == "Mast" and row["sample"] == "RES-1"]
+    assert [row["status"] for row in mast] == ["not_estimable"] and "RES_vs_PRE" in mast[0]["contrasts"]
+    tests = rows(demo.outdir / "04_microenvironment" / "composition" / "composition_tests.tsv")
+    alone = {row["p_value"] for row in tests if row["contrast"] == "RES_vs_PRE" and row["unit"] == "patient"}
+    assert alone == {""}  # one patient at response: effects, no p
+
+
 def test_no_warning_of_the_workflow_engine(demo):
     assert demo.warnings() == []
 
@@ -79,6 +96,11 @@ def test_result_tree(demo):
         "03_tumour/epithelium/epi_clusters.tsv",
         "03_tumour/expression/POST_vs_PRE.de_pseudobulk.tsv.gz", "03_tumour/enrichment/POST_vs_PRE.gsea.tsv.gz",
         "03_tumour/programs/modules.tsv", "03_tumour/markers/MUC3A.marker_share.tsv", "03_tumour/panels/panel_values.tsv",
+        "04_microenvironment/composition/composition_tests.tsv", "04_microenvironment/composition/diversity.tsv",
+        "04_microenvironment/tcells/tcell_tests.tsv", "04_microenvironment/communication/PRE-1.liana_top.tsv",
+        "04_microenvironment/communication/RES-1.lr_prob.tsv.gz", "04_microenvironment/communication/ranknet.tsv",
+        "04_microenvironment/communication/comm_absent.tsv", "04_microenvironment/fates/P1.fate_tests.tsv",
+        "04_microenvironment/fates/P1.fates.png",
     ):  # fmt: skip
         assert (demo.outdir / name).is_file(), f"{name} is missing"
         assert (demo.outdir / name).stat().st_size > 0, f"{name} is empty"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import re
 import shutil
 import sys
@@ -54,6 +56,10 @@ def test_page_is_small_and_outputs_are_complete(made):
     names = {path.name for path in made.iterdir() if path.is_file()}
     assert {"report.html", "status.tsv", "findings.tsv", "software_versions.tsv", "methods.md"} <= names
     assert not [name for name in names if "multiqc" in name]
+    # no picture stands in the page twice (MultiQC repeats all sections for features that are switched off)
+    pictures = re.findall(r"data:image/png;base64,([A-Za-z0-9+/=]+)", (made / "report.html").read_text(encoding="utf-8"))
+    metadata = re.findall(r'aiReportMetadataBase64 = "([A-Za-z0-9+/=]*)"', (made / "report.html").read_text(encoding="utf-8"))
+    assert pictures and json.loads(base64.b64decode(metadata[0])) == {"tools": {}, "sections": {}}
 
 
 def test_chapters_stand_in_the_order_in_which_they_are_told(made):
