@@ -159,8 +159,7 @@ def run_model(
         )
     if unmapped:
         row["status"] = keys.WARNING
-        more = f" and {len(unmapped) - NAMED_LABELS} more" if len(unmapped) > NAMED_LABELS else ""
-        listed = f"{', '.join(unmapped[:NAMED_LABELS])}{more}"
+        listed = status.few(unmapped, NAMED_LABELS)
         reasons.append(f"{path.stem}: {len(unmapped)} of {len(labels)} labels are not in {args.label_map.name}: {listed}")
     return table, row, "; ".join(reasons)
 

@@ -31,7 +31,6 @@ MOST_OVERALL = 50  # interactions of a whole comparison
 HEADLINE = 8  # pathways of each comparison whose matrices are written
 LEADING = 3  # senders and receivers per pathway and phase
 ONE_WAY, ONE_WAY_FROM = 0.8, 8  # share of changed pathways in one direction, and how many there must be, for a remark
-NAMED = 6  # names that a reason lists before it counts the rest
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -326,12 +325,6 @@ def with_expression(
     return out
 
 
-def few(names: list[str]) -> str:
-    """The first names, and how many more there are."""
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more
-
-
 def status_row(
     unit: str, word: str, reason: str, sentence: str, found: Scored, samples: list[str], patient_of: dict[str, str]
 ) -> status.StatusRow:
@@ -357,7 +350,8 @@ def contrast_status(
         reason = f"no sample with two estimable types in {' and '.join(lack)}; 1 a side needed"
         return keys.NOT_ESTIMABLE, reason, status.SENTENCES[keys.NOT_ESTIMABLE]
     if n_types**2 < args.min_common_pairs:
-        reason = f"{n_types**2} pairs of types in common, {args.min_common_pairs} needed; absent from a sample: {few(lost)}"
+        reason = f"{n_types**2} pairs of types in common, {args.min_common_pairs} needed; absent from a sample: "
+        reason += status.few(lost)
         return keys.NOT_ESTIMABLE, reason, status.SENTENCES[keys.NOT_ESTIMABLE]
     known = ranknet[ranknet["rank"].notna()]
     known = known[flow.named(known["pathway"].tolist())]
@@ -370,10 +364,10 @@ def contrast_status(
     notes = []
     if not contrast.testable or known["p_value"].isna().all():
         notes += [contrast.reason or "no test between patients was possible", *one_way(known)]
-        return keys.NO_REPLICATES, "; ".join(notes + ([f"types left out: {few(lost)}"] if lost else [])), sentence
+        return keys.NO_REPLICATES, "; ".join(notes + ([f"types left out: {status.few(lost)}"] if lost else [])), sentence
     notes += one_way(known)
     if lost:
-        notes.append(f"types left out, absent from a sample: {few(lost)}")
+        notes.append(f"types left out, absent from a sample: {status.few(lost)}")
     if contrast.status == keys.WARNING and contrast.reason:
         notes.append(contrast.reason)
     return (keys.WARNING if notes else keys.OK), "; ".join(notes), sentence
@@ -437,7 +431,7 @@ def main(argv: list[str] | None = None) -> int:
         if run:
             reason = f"no significant link in {len(usable)} samples"
         if found.unusable:
-            reason += f"; not usable: {few(list(found.unusable))}"
+            reason += f"; not usable: {status.few(list(found.unusable))}"
         word = keys.NOT_ESTIMABLE if run else keys.SKIPPED_NO_INPUT
         rows.append(status_row("cohort", word, reason, "", found, usable, patient_of))
     else:
@@ -534,11 +528,11 @@ def cohort_status(
     n_named = int(flow.named(sorted(set(known["pathway"]))).sum())
     notes = []
     if found.unusable:
-        notes.append(f"fewer than two estimable types, not compared: {few(list(found.unusable))}")
+        notes.append(f"fewer than two estimable types, not compared: {status.few(list(found.unusable))}")
     gone = absent[absent["absent_from_phase"] == keys.YES].drop_duplicates(["cell_type", keys.PHASE])
     if len(gone):
         pairs_ = [f"{a} in {b}" for a, b in zip(gone["cell_type"], gone[keys.PHASE], strict=True)]
-        notes.append(f"cannot be estimated in a whole phase: {few(pairs_)}; their part of the flow is left empty")
+        notes.append(f"cannot be estimated in a whole phase: {status.few(pairs_)}; their part of the flow is left empty")
     word = keys.WARNING if notes else keys.OK
     if known.empty:
         word = keys.NOT_ESTIMABLE

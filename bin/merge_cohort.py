@@ -168,12 +168,6 @@ def join(samples: list[Sample], shared: pd.Index) -> anndata.AnnData:
     return anndata.AnnData(obs=obs, var=var, layers={keys.COUNTS: counts})
 
 
-def shorten(genes: list[str]) -> str:
-    """The first genes by name, and how many more."""
-    more = f" and {len(genes) - NAMED_GENES} more" if len(genes) > NAMED_GENES else ""
-    return ", ".join(genes[:NAMED_GENES]) + more
-
-
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     args.inputs.sort(key=lambda path: path.name)  # the order in which samples arrive must not show in any output
@@ -225,7 +219,7 @@ def main(argv: list[str] | None = None) -> int:
             f"the samples share {len(shared):,} of {len(union):,} genes; {worst['sample']} lacks most ({worst['n_lacking']:,})"
         )
     if lost:
-        reasons.append(f"marker or panel genes lost because a sample lacks them: {shorten(lost)}")
+        reasons.append(f"marker or panel genes lost because a sample lacks them: {status.few(lost, NAMED_GENES)}")
     row = status.StatusRow(
         step=STEP,
         unit_type="cohort",

@@ -233,11 +233,8 @@ def score(
             )
     left = groups.loc[~groups["estimable"]]
     if len(left):
-        listed = [f"{row.cell_type} ({row.n_cells})" for row in left.itertuples()][:NAMED]
-        rest = f" and {len(left) - NAMED} more" if len(left) > NAMED else ""
-        remarks.append(
-            f"not estimable with {args.min_cells} cells or fewer: {', '.join(listed)}{rest}; their links are empty, not zero"
-        )
+        listed = status.few([f"{row.cell_type} ({row.n_cells})" for row in left.itertuples()], NAMED)
+        remarks.append(f"not estimable with {args.min_cells} cells or fewer: {listed}; their links are empty, not zero")
     best = made["pathway_prob"].groupby("pathway")["prob"].sum()
     named = best[~best.index.str.startswith(pair_tables.OTHER)].sort_values(ascending=False, kind="stable").index[:3]
     strongest = f"; strongest pathways {', '.join(named)}" if len(named) else ""

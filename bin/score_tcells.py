@@ -21,7 +21,6 @@ from scresist import cli, comparison, composition, contract, io, keys, panels, p
 
 STEP = "score_tcells"
 LEVEL = 0.05  # adjusted p counted in the summary
-NAMED = 6  # names that a reason lists before it counts the rest
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -39,12 +38,6 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def few(names: list[str]) -> str:
-    """The first names, and how many more there are."""
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more
-
-
 def read_cells(
     args: argparse.Namespace, asked: list[str]
 ) -> tuple[anndata.AnnData, dict[str, np.ndarray], pd.DataFrame, int]:  # fmt: skip
@@ -59,13 +52,13 @@ def read_cells(
     masks = tcells.types_of(labels[keys.MAIN_TYPE].to_numpy(), labels[keys.LINEAGE].to_numpy(), asked)
     unknown = sorted(set(asked) - set(labels[keys.MAIN_TYPE]))
     if unknown:
-        known = few(sorted(set(labels[keys.MAIN_TYPE]) - {""}))
+        known = status.few(sorted(set(labels[keys.MAIN_TYPE]) - {""}))
         raise io.InputError(f"--types: {', '.join(unknown)} is no main type of this cohort; its types are {known}")
     here = set(backed.obs[keys.SAMPLE].astype(str))
     samples = io.read_tsv(args.samples, dtype=str).fillna("")
     missing = sorted(here - set(samples[keys.SAMPLE]))
     if missing:
-        raise io.InputError(f"{args.samples.name}: no row for the samples {few(missing)}; give the table of this run")
+        raise io.InputError(f"{args.samples.name}: no row for the samples {status.few(missing)}; give the table of this run")
     samples = samples[samples[keys.SAMPLE].isin(here)].sort_values(keys.SAMPLE, kind="stable", ignore_index=True)
     chosen = np.any(list(masks.values()), axis=0) if masks else np.zeros(backed.n_obs, dtype=bool)
     rows = np.flatnonzero(chosen)
@@ -126,17 +119,17 @@ def describe(
         notes = [f"0 T or NK cells among {n_cells} cells, {args.min_cells} needed in a sample"]
     elif not scored:
         word = keys.SKIPPED_FEW_GENES
-        notes = [f"no state has {tcells.MIN_SET} measured genes; not measured: {few(absent)}"]
+        notes = [f"no state has {tcells.MIN_SET} measured genes; not measured: {status.few(absent)}"]
     elif measured.empty:
         word = keys.SKIPPED_TOO_FEW_CELLS
         most = int(values["n_cells"].max())
         notes = [f"at most {most} T or NK cells of a type in a sample, {args.min_cells} needed"]
     else:
         if absent:
-            notes.append(f"not measured: {few(absent)}")
+            notes.append(f"not measured: {status.few(absent)}")
         empty = sorted(set(basis.index) - set(scored))
         if empty:
-            notes.append(f"no score (fewer than {tcells.MIN_SET} genes): {few(empty)}")
+            notes.append(f"no score (fewer than {tcells.MIN_SET} genes): {status.few(empty)}")
         if (basis["method"] == "mean").any():
             notes.append(
                 f"{cells.n_vars} genes, {panels.MIN_GENES_SCORE} needed for control genes: scores are plain means"

@@ -21,7 +21,6 @@ STEP = "test_composition"
 TABLES = ("proportions", "composition_tests", "diversity", "beta_diversity")
 LEVEL = 0.05  # adjusted p counted in the summary
 WORDED = (composition.RANK, composition.PROPELLER + composition.LOGIT, composition.PROPELLER + composition.ARCSIN)
-NAMED = 6  # names that a reason lists before it counts the rest
 
 
 def words(allowed: tuple[str, ...]):
@@ -71,9 +70,9 @@ def read_design(args: argparse.Namespace, present: set[str]) -> tuple[pd.DataFra
         unknown = sorted(present - set(samples[keys.SAMPLE]))
         strange = sorted(set(samples[keys.PHASE]) - set(phases["phase"]))
         if unknown:
-            problems.append(f"{args.samples.name}: no row for the samples {few(unknown)}; give the table of this run")
+            problems.append(f"{args.samples.name}: no row for the samples {status.few(unknown)}; give the table of this run")
         if strange:
-            problems.append(f"{args.phases.name}: no row for the phases {few(strange)}; give the table of this run")
+            problems.append(f"{args.phases.name}: no row for the phases {status.few(strange)}; give the table of this run")
     if problems:
         raise io.InputError("design and cells differ:\n  - " + "\n  - ".join(problems))
     here = samples[samples[keys.SAMPLE].isin(present)].sort_values(keys.SAMPLE, kind="stable", ignore_index=True)
@@ -129,12 +128,6 @@ def read_cells(args: argparse.Namespace) -> pd.DataFrame:
     cells[keys.MAIN_TYPE] = cells[keys.MAIN_TYPE].replace("", keys.UNRESOLVED)
     cells[keys.SAMPLE] = [str(cell).split(":", 1)[0] for cell in cells.index]
     return cells.join(read_labels(args, cells.index))
-
-
-def few(names: list[str]) -> str:
-    """The first names, and how many more there are."""
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -193,7 +186,7 @@ def describe(
     if small:
         first = shares[shares["status"] == keys.SKIPPED_TOO_FEW_CELLS].drop_duplicates([keys.SAMPLE, "level", "denominator"])
         listed = [f"{r[keys.SAMPLE]} ({r['level']}, {r['denominator']}: {r['n_total']})" for r in first.to_dict("records")]
-        notes.append(f"fewer than {args.min_cells} cells, left out of the tests: {few(listed)}")
+        notes.append(f"fewer than {args.min_cells} cells, left out of the tests: {status.few(listed)}")
     main = tests[(tests["unit"] == comparison.UNIT_PATIENT) & (tests["test"] != "dunn")]
     testable = sorted(set(main.loc[main["p_value"].notna() & (main["contrast"] != "phases"), "contrast"]))
     plain = main[(main["level"] == main["level"].iloc[0]) & (main["method"] == composition.RANK)] if len(main) else main
@@ -206,9 +199,9 @@ def describe(
         notes.insert(0, f"{len(contrasts)} contrasts, none with 2 patients on each side")
     else:
         if alone:
-            notes.append(f"effects without a test (2 patients a side needed): {few(alone)}")
+            notes.append(f"effects without a test (2 patients a side needed): {status.few(alone)}")
         if blocked:
-            notes.append(f"too few patients for a rank test below {LEVEL:g}: {few(blocked)}")
+            notes.append(f"too few patients for a rank test below {LEVEL:g}: {status.few(blocked)}")
         word = keys.WARNING if notes else keys.OK
     sentence = status.SENTENCES[word]
     if len(cells):
@@ -219,7 +212,7 @@ def describe(
         sentence += (
             f" Shares of {shares.loc[shares['level'] == keys.MAIN_TYPE, 'cell_type'].nunique()} main types in {len(samples)}"
             f" samples of {samples[keys.PATIENT].nunique()} patients;"
-            f" {few(hits) if hits else 'no main type'} changed its share of all cells"
+            f" {status.few(hits) if hits else 'no main type'} changed its share of all cells"
             f" with an adjusted p below {LEVEL:g} (rank test or propeller)."
         )
         n_diverse = int(made["diversity"].loc[np.isfinite(made["diversity"]["value"].astype(float)), keys.SAMPLE].nunique())

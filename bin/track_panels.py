@@ -23,7 +23,6 @@ from scipy import sparse
 from scresist import cli, comparison, contract, io, keys, panels, provenance, status
 
 STEP = "track_panels"
-NAMED = 6  # genes or words that a reason lists before it counts the rest
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -281,12 +280,6 @@ def clone_table(args: argparse.Namespace, merged: anndata.AnnData, table: pd.Dat
     return panels.clone_rows(pd.concat(tables, ignore_index=True), clone, x, positive, genes, args.locus_cut)
 
 
-def few(names: list[str]) -> str:
-    """The first names, and how many more there are."""
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more
-
-
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     cli.prepare_caches()
@@ -320,10 +313,10 @@ def main(argv: list[str] | None = None) -> int:
     n_phases = with_values[keys.PHASE].nunique()
     notes = []
     if absent:
-        notes.append(f"{len(absent)} of {table['gene'].nunique()} genes were not measured: {few(absent)}")
+        notes.append(f"{len(absent)} of {table['gene'].nunique()} genes were not measured: {status.few(absent)}")
     strange = panels.unknown_compartments(table, masks)
     if strange:
-        notes.append(f"no cells of the compartment {few(strange)}")
+        notes.append(f"no cells of the compartment {status.few(strange)}")
     if not scored and merged.n_obs:
         notes.append(
             f"{merged.n_vars} genes, {panels.MIN_GENES_SCORE} needed for scores with control genes: sets are plain means"

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from scresist import keys, report
-from scresist.layout import Chapter, Context, Section, empty, items, picture
+from scresist.layout import Chapter, Context, Section, by_patient, empty, items, picture
 from scresist.report import Col, count, esc, listing, natural, number, to_number
 
 STEP = "trace_clones"
@@ -32,12 +32,12 @@ CAVEAT = (
 def clones(context: Context) -> Chapter:
     """Per patient: clones, their events, shares over phases, changes, tree, pictures."""
     tables = context.tables
-    found = _by_patient(tables.of_units("clones", keys.PATIENT))
-    changes = _by_patient(tables.of_units("clone_changes", keys.PATIENT))
-    shares = _by_patient(tables.of_units("clone_phases", keys.PATIENT))
-    events = _by_patient(tables.of_units("clone_events", keys.PATIENT))
-    tree = _by_patient(tables.of_units("clone_tree", keys.PATIENT))
-    diversity = _by_patient(tables.of_units("clone_diversity", keys.PATIENT))
+    found = by_patient(tables.of_units("clones", keys.PATIENT))
+    changes = by_patient(tables.of_units("clone_changes", keys.PATIENT))
+    shares = by_patient(tables.of_units("clone_phases", keys.PATIENT))
+    events = by_patient(tables.of_units("clone_events", keys.PATIENT))
+    tree = by_patient(tables.of_units("clone_tree", keys.PATIENT))
+    diversity = by_patient(tables.of_units("clone_diversity", keys.PATIENT))
     patients = list(dict.fromkeys(found["patient"])) if len(found) else []
     status = context.status[context.status["step"] == STEP]
     tested = changes[changes["status"] == keys.OK] if "status" in changes else changes
@@ -223,19 +223,12 @@ def clones(context: Context) -> Chapter:
     )
 
 
-def _by_patient(frame: pd.DataFrame) -> pd.DataFrame:
-    """Rows in the natural order of the patients, their own order kept."""
-    if frame.empty or "patient" not in frame:
-        return frame
-    return frame.sort_values("patient", key=lambda column: column.map(natural), kind="stable", ignore_index=True)
-
-
 def _notable_first(changes: pd.DataFrame) -> pd.DataFrame:
     """Within a patient the changes that have a name stand first."""
     if changes.empty:
         return changes
     place = changes["class"].map({word: at for at, word in enumerate(NOTABLE)}).fillna(len(NOTABLE))
-    return _by_patient(changes.assign(_place=place).sort_values("_place", kind="stable").drop(columns="_place"))
+    return by_patient(changes.assign(_place=place).sort_values("_place", kind="stable").drop(columns="_place"))
 
 
 def _indices(diversity: pd.DataFrame) -> pd.DataFrame:

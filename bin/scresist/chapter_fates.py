@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from scresist import keys, report
-from scresist.layout import Chapter, Context, Heat, Section, empty, items, picture
+from scresist.layout import Chapter, Context, Heat, Section, by_patient, empty, items, picture
 from scresist.report import Col, count, esc, is_missing, listing, natural, number, percent, to_number
 
 STEP = "map_fates"
@@ -40,10 +40,10 @@ KINDS = {"order": "", "cytotrace_third": "CytoTRACE", "epi_cluster": "state", "c
 def fates(context: Context) -> Chapter:
     """Per patient with two or more phases: resemblance to the later phase beside its null, couplings, states, genes."""
     tables = context.tables
-    tests = _by_patient(tables.of_units("fate_tests", keys.PATIENT))
-    couplings = _by_patient(tables.of_units("couplings", keys.PATIENT))
-    macro = _by_patient(tables.of_units("macrostates", keys.PATIENT))
-    drivers = _by_patient(tables.of_units("fate_drivers", keys.PATIENT))
+    tests = by_patient(tables.of_units("fate_tests", keys.PATIENT))
+    couplings = by_patient(tables.of_units("couplings", keys.PATIENT))
+    macro = by_patient(tables.of_units("macrostates", keys.PATIENT))
+    drivers = by_patient(tables.of_units("fate_drivers", keys.PATIENT))
     rows = context.status[context.status["step"] == STEP]
     data = _named(tests[tests["control"] == DATA]) if "control" in tests else tests
     control = _named(tests[tests["control"] == CONTROL]) if "control" in tests else tests
@@ -199,13 +199,6 @@ def fates(context: Context) -> Chapter:
     )
 
 
-def _by_patient(frame: pd.DataFrame) -> pd.DataFrame:
-    """Rows in the natural order of the patients, their own order kept."""
-    if frame.empty or "patient" not in frame:
-        return frame
-    return frame.sort_values("patient", key=lambda column: column.map(natural), kind="stable", ignore_index=True)
-
-
 def _named(tests: pd.DataFrame) -> pd.DataFrame:
     """With the phases and the quantity in words."""
     what = [
@@ -228,7 +221,7 @@ def _strongest_first(tests: pd.DataFrame) -> pd.DataFrame:
         return tests
     p = pd.to_numeric(tests["p_adjusted"], errors="coerce").fillna(2.0)
     place = tests["measure"].map({DIRECTION: 0, RESEMBLANCE: 1, PROBABILITY: 2}).fillna(3)
-    return _by_patient(tests.assign(_p=p, _m=place).sort_values(["_p", "_m"], kind="stable").drop(columns=["_p", "_m"]))
+    return by_patient(tests.assign(_p=p, _m=place).sort_values(["_p", "_m"], kind="stable").drop(columns=["_p", "_m"]))
 
 
 def _beyond(tests: pd.DataFrame) -> pd.DataFrame:

@@ -168,6 +168,13 @@ def plain_column(name: str) -> Col:
     return Col(name, name.removeprefix("n_").replace("_", " "), kind)
 
 
+def by_patient(frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows in the natural order of the patients, their own order kept."""
+    if frame.empty or keys.PATIENT not in frame:
+        return frame
+    return frame.sort_values(keys.PATIENT, key=lambda column: column.map(report.natural), kind="stable", ignore_index=True)
+
+
 def empty(text: str) -> str:
     """A paragraph in the place of a table or figure that has nothing to show."""
     return f'<p class="sc-none">{esc(text)}</p>'

@@ -5,6 +5,7 @@ Every process writes at least one row; together they become status.tsv and the f
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -33,6 +34,12 @@ SENTENCES = {
 }
 WORDS = tuple(SENTENCES)
 UNIT_TYPES = ("cohort", "sample", "patient", "contrast", "type", "marker")
+
+
+def few(names: Sequence[str], most: int = 6) -> str:
+    """The first names of a reason, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 @dataclass(frozen=True)
