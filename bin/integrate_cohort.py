@@ -104,7 +104,7 @@ def integrate(
     try:
         return integration.scvi(
             counts, batch, n_latent=args.n_latent, n_layers=args.n_layers, n_hidden=args.n_hidden, max_epochs=args.max_epochs,
-            batch_size=args.batch_size, seed=seed, threads=args.threads, device=args.device,
+            batch_size=args.batch_size, seed=seed, threads=integration.SCVI_THREADS, device=args.device,
         )  # fmt: skip
     except integration.NanLossError as error:
         # the whole cohort stands or falls with its space: an error, not a status that later steps would have to read
