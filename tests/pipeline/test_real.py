@@ -15,6 +15,8 @@ CTCL = {"CTCL-5": "tumour", "CTCL-6": "tumour", "CTCL-8": "tumour", "HC-1": "hea
 # mean log1p(CP10k) over all 300 barcodes of a sample, measured from the files (README of the data)
 CD3E = {"CTCL-5": 0.61, "CTCL-6": 0.36, "CTCL-8": 0.05, "HC-1": 0.01, "HC-2": 0.03, "HC-3": 0.00}
 MKI67 = {"CTCL-5": 0.16, "CTCL-6": 0.11, "CTCL-8": 0.09, "HC-1": 0.02, "HC-2": 0.00, "HC-3": 0.01}
+# samples of a few hundred cells: signals between main types; LIANA's ranks by magnitude do not depend on its permutations
+SIGNALS = ("--comm_groupby", "main_type", "--n_perms_liana", 100)
 
 
 def rows(path):
@@ -31,7 +33,7 @@ def ctcl(nextflow, tmp_path_factory, shared_data):
     (folder / "samplesheet.csv").write_text("\n".join(["sample,patient,phase,path", *lines]) + "\n")
     run = nextflow(
         folder, "--input", folder / "samplesheet.csv", "--phases", "healthy,tumour", "--scvi_max_epochs", 100,
-        "--publish_intermediates",
+        "--publish_intermediates", *SIGNALS,
     )  # fmt: skip
     assert run.code == 0, run.text
     return run
@@ -48,6 +50,22 @@ def test_ctcl_expression_before_filtering(ctcl, gene, expected):
         scale = 1e4 / np.asarray(counts.sum(axis=1)).ravel()
         column = counts[:, loaded.var_names.get_loc(gene)].toarray().ravel()
         assert np.log1p(column * scale).mean() == pytest.approx(value, abs=0.0051), sample
+
+
+def test_ctcl_microenvironment(ctcl):
+    """T cells stand where CD3E does; three patients a side are tested; nobody was biopsied twice, so nobody has fates."""
+    shares = pd.read_csv(ctcl.outdir / "04_microenvironment" / "composition" / "proportions.tsv", sep="\t")
+    shares = shares[(shares["level"] == "main_type") & (shares["denominator"] == "all")]
+    t_cells = shares[shares["cell_type"].isin(["CD4_T", "CD8_T"])].groupby("sample")["share"].sum()
+    # the order of CD3E above: 0.61, 0.36, at most 0.03 in healthy skin
+    assert t_cells["CTCL-5"] > t_cells["CTCL-6"] > t_cells[["HC-1", "HC-2", "HC-3"]].max()
+    tests = pd.read_csv(ctcl.outdir / "04_microenvironment" / "composition" / "composition_tests.tsv", sep="\t", low_memory=False)
+    own = tests[(tests["contrast"] == "tumour_vs_healthy") & (tests["method"] == "propeller_logit")]
+    assert own.loc[own["evidence"] == "replicated", "p_value"].notna().any()
+    ranks = pd.read_csv(ctcl.outdir / "04_microenvironment" / "communication" / "ranknet.tsv", sep="\t")
+    assert ranks.loc[ranks["contrast"] == "tumour_vs_healthy", "rank"].notna().any()
+    status = {(row["step"], row["unit"]): row["status"] for row in rows(ctcl.outdir / "report" / "status.tsv")}
+    assert all(status["map_fates", name].startswith("skipped_") for name in CTCL)
 
 
 def test_ctcl_types(ctcl):
@@ -98,6 +116,7 @@ def test_pbmc3k_b_cells_by_model_and_markers(nextflow, tmp_path, shared_data):
     run = nextflow(
         tmp_path, "--input", tmp_path / "sheet.csv", "--celltypist_models", shared_data / "celltypist" / "Immune_All_High.pkl",
         "--max_mt_pct", 5, "--min_counts", 0, "--mad_k", 0, "--mad_k_mt", 0, "--doublet_remove", "none",
+        *SIGNALS,
     )  # fmt: skip
     assert run.code == 0, run.text
     (loaded,) = rows(run.outdir / "01_samples" / "pbmc3k" / "pbmc3k.load.tsv")
