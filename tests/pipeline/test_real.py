@@ -63,8 +63,13 @@ def test_ctcl_microenvironment(ctcl):
     own = tests[(tests["contrast"] == "tumour_vs_healthy") & (tests["method"] == "propeller_logit")]
     assert own.loc[own["evidence"] == "replicated", "p_value"].notna().any()
     ranks = pd.read_csv(ctcl.outdir / "04_microenvironment" / "communication" / "ranknet.tsv", sep="\t")
-    assert ranks.loc[ranks["contrast"] == "tumour_vs_healthy", "rank"].notna().any()
+    absent = pd.read_csv(ctcl.outdir / "04_microenvironment" / "communication" / "comm_absent.tsv", sep="\t")
     status = {(row["step"], row["unit"]): row["status"] for row in rows(ctcl.outdir / "report" / "status.tsv")}
+    # signals of six skins of 300 cells: each scored; compared only over types that all six hold, and what that costs is listed
+    assert {status["score_communication", name] for name in CTCL} == {"ok"}
+    assert set(absent["sample"]) <= set(CTCL) and set(absent["status"]) == {"not_estimable"}
+    nothing = ranks.loc[ranks["contrast"] == "tumour_vs_healthy", "rank"].isna().all()
+    assert (status["compare_communication", "tumour_vs_healthy"] == "not_estimable") == nothing
     assert all(status["map_fates", name].startswith("skipped_") for name in CTCL)
 
 
