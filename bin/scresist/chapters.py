@@ -91,7 +91,9 @@ def build(context: Context) -> list[Chapter]:
     if report.has_tumour_stage(context.status):
         chapters += [part(context) for part in TUMOUR_CHAPTERS]
     if tested:
-        chapters += [part(context) for part in MICROENVIRONMENT_CHAPTERS]
+        # fates follow tumour cells: no chapter where the tumour stage was left out
+        followed = "map_fates" in set(context.status["step"])
+        chapters += [part(context) for part in MICROENVIRONMENT_CHAPTERS if followed or part is not chapter_fates.fates]
     if context.tables.has("recovery"):
         chapters.append(recovery(context))
     return [*chapters, methods(context), versions(context)]
