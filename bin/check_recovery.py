@@ -69,7 +69,6 @@ PLANTED = (
     "clone", "path_time",
 )  # fmt: skip
 HAS_CLONES, QUIET, TUMOUR_FREE = "clones", "quiet", "none"  # kinds in truth/tumours.tsv
-SHARE_METHOD = "propeller_logit"  # of TEST_COMPOSITION; rank tests of three patients a side cannot reach 0.05
 GREY = "grey"  # genes without a module
 TRUTH_TABLES = ("tumours", "clones", "clone_changes", "expression", "modules", "marker", "panels", "signals", "shares")
 
@@ -514,7 +513,7 @@ def share_rows(ledger: Ledger, truth: dict[str, pd.DataFrame], tables: RunTables
     planted = truth["shares"]
     found = false = pd.Series(dtype=bool)
     if tests is not None:
-        own = tests[(tests["level"] == keys.MAIN_TYPE) & (tests["denominator"] == "all") & (tests["method"] == SHARE_METHOD)]
+        own = tests[(tests["level"] == keys.MAIN_TYPE) & (tests["denominator"] == "all") & (tests["method"] == keys.SHARE_METHOD)]
         own = own[own["evidence"] == keys.REPLICATED]
         found, false = recovery_microenvironment.shift_calls(planted, own)
     if found.empty and false.empty:
@@ -522,8 +521,8 @@ def share_rows(ledger: Ledger, truth: dict[str, pd.DataFrame], tables: RunTables
             ledger.absent(what, "0 shifts", metric, "No composition_tests.tsv compares these phases with three patients a side.")
         return
     text = f"Types whose expected share changes by a factor of {np.exp(recovery_microenvironment.SHIFTED):.1f} or more, called by"
-    text += f" {SHARE_METHOD} at an adjusted p below {recovery_microenvironment.CALLED_P:g} with the right sign; not called: "
-    text += f"{', '.join(found.index[~found]) or 'none'}."
+    text += f" {keys.SHARE_METHOD} at an adjusted p below {recovery_microenvironment.CALLED_P:g} with the right sign; not"
+    text += f" called: {', '.join(found.index[~found]) or 'none'}."
     ledger.add("shares_found", f"{len(found)} shifts", f"{int(found.sum())} found", "recall", *recovery.share(found), text)
     text = "Types whose expected share stays, called nevertheless; must not exceed the bound: "
     text += f"{', '.join(false.index[false]) or 'none'}."

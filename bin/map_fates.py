@@ -224,6 +224,9 @@ def sentence_of(word: str, tests: pd.DataFrame, phases: list[str], n_cells: int,
         (tests["control"] == kernel.DATA) & (tests["phase_from"] == first) & (tests["phase_to"] == last)
         & (tests["status"] == keys.OK)
     ]  # fmt: skip
+    if rows.empty:  # not to be told as "none resembles"
+        text += f" Whether {first} cells resemble the {last} cells could not be estimated: no clone holds enough of both."
+        return text + " Resemblance in one patient, over cells: exploratory."
     told = []
     named = {kernel.GROUP_STATE: "state", kernel.GROUP_CLONE: "clone"}
     for row in rows[rows["p_adjusted"] < ALPHA].to_dict("records"):

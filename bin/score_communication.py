@@ -221,7 +221,11 @@ def score(
         "comm_strength": strength_table(args.sample, groups, names, significant),
     }
     remarks = []
-    if not args.skip_liana:
+    if not len(pairs):
+        remarks.append("no pair has an over-expressed gene (--prefilter overexpressed): no link was tested")
+    if args.skip_liana:
+        remarks.append("LIANA's consensus was switched off (--skip_liana): its tables are empty")
+    else:
         ranks = communication.liana_consensus(
             data.x[labelled], data.genes, types, args.min_cells + 1, args.expr_prop, args.n_perms_liana, seed
         )
@@ -229,7 +233,8 @@ def score(
         made["liana"] = ranks
         if not len(ranks):
             remarks.append(
-                f"LIANA ranks nothing: no pair of its resource is expressed by {args.expr_prop:.0%} of the cells of a type"
+                f"LIANA ranks nothing: no pair of its resource is expressed by {args.expr_prop:.0%} of the cells of a type, or "
+                f"fewer than {communication.LIANA_SHARE:.0%} of its genes were measured"
             )
     left = groups.loc[~groups["estimable"]]
     if len(left):

@@ -6,14 +6,12 @@ reading the file; ours include the compilation kept by numba where it has been k
 
 from __future__ import annotations
 
-import json
-import os
-import resource
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+
+import bench_engines
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "bin"))
@@ -122,16 +120,6 @@ def stock(folder: Path) -> float:
     return seconds
 
 
-def measure(engine: str, folder: Path) -> dict[str, float]:
-    """Seconds and peak memory (GiB; of the process and the largest of its workers) of one engine in a process of its own."""
-    env = {**os.environ, "NUMBA_CACHE_DIR": os.environ.get("NUMBA_CACHE_DIR", str(ROOT / ".cache" / "numba"))}
-    env |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1") | {"NUMBA_NUM_THREADS": str(THREADS)}
-    done = subprocess.run(
-        [sys.executable, __file__, "--engine", engine, str(folder)], env=env, check=True, stdout=subprocess.PIPE, text=True
-    )
-    return json.loads(done.stdout.strip().splitlines()[-1])
-
-
 def rows(n_cells: int = N_CELLS, n_genes: int = N_GENES) -> list[dict]:
     """The lines of the bench: `what, ours_s, stock_s, ratio, floor, note`."""
     import numpy as np
@@ -140,7 +128,7 @@ def rows(n_cells: int = N_CELLS, n_genes: int = N_GENES) -> list[dict]:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         simulate(folder, n_cells, n_genes)
-        mine, other = measure("ours", folder), measure("stock", folder)
+        mine, other = (bench_engines.measure(__file__, engine, folder, THREADS) for engine in ("ours", "stock"))
         rho = float(spearmanr(np.load(folder / "ours.npy"), np.load(folder / "stock.npy")).statistic)
     note = (
         f"{n_cells:,} cells x {n_genes:,} genes, {THREADS} threads; peak memory {mine['gib']:.2f} against {other['gib']:.2f} GiB "
@@ -158,21 +146,5 @@ def rows(n_cells: int = N_CELLS, n_genes: int = N_GENES) -> list[dict]:
     ]
 
 
-def main() -> int:
-    """Print the lines; with --engine, run one engine and print its figures."""
-    if sys.argv[1:2] == ["--engine"]:
-        seconds = {"ours": ours, "stock": stock}[sys.argv[2]](Path(sys.argv[3]))
-        peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-        print(json.dumps({"seconds": seconds, "gib": peak / 2**20}))
-        return 0
-    sizes = [int(text) for text in sys.argv[1:3]]
-    for row in rows(*sizes):
-        print(
-            f"{row['what']}: {row['ours_s']:.2f} s against {row['stock_s']:.2f} s, {row['ratio']:.1f} times as fast "
-            f"(floor {row['floor']}); {row['note']}"
-        )
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(bench_engines.main(rows, {"ours": ours, "stock": stock}))

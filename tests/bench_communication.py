@@ -6,14 +6,12 @@ reading the file; ours include the compilation kept by numba where it has been k
 
 from __future__ import annotations
 
-import json
-import os
-import resource
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+
+import bench_engines
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "bin"))
@@ -119,16 +117,6 @@ def stock(folder: Path) -> float:
     return seconds
 
 
-def measure(engine: str, folder: Path) -> dict[str, float]:
-    """Seconds and peak memory (GiB; of the process and the largest of its workers) of one engine in a process of its own."""
-    env = {**os.environ, "NUMBA_CACHE_DIR": os.environ.get("NUMBA_CACHE_DIR", str(ROOT / ".cache" / "numba"))}
-    env |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), str(THREADS)) | {"TQDM_DISABLE": "1"}
-    done = subprocess.run(
-        [sys.executable, __file__, "--engine", engine, str(folder)], env=env, check=True, stdout=subprocess.PIPE, text=True
-    )
-    return json.loads(done.stdout.strip().splitlines()[-1])
-
-
 def agreement(folder: Path) -> tuple[int, float]:
     """Rows of single-subunit pairs that liana reports with P above zero, and the largest difference to ours."""
     import numpy as np
@@ -155,7 +143,7 @@ def rows(n_cells: int = N_CELLS) -> list[dict]:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         simulate(folder, n_cells)
-        mine, other = measure("ours", folder), measure("stock", folder)
+        mine, other = (bench_engines.measure(__file__, engine, folder, THREADS) for engine in ("ours", "stock"))
         n, difference = agreement(folder)
     note = (
         f"{n_cells:,} cells, {N_TYPES} types, {N_PAIRS:,} pairs, {N_PERMS} permutations, {THREADS} thread; peak memory "
@@ -173,20 +161,5 @@ def rows(n_cells: int = N_CELLS) -> list[dict]:
     ]
 
 
-def main() -> int:
-    """Print the lines; with --engine, run one engine and print its figures."""
-    if sys.argv[1:2] == ["--engine"]:
-        seconds = {"ours": ours, "stock": stock}[sys.argv[2]](Path(sys.argv[3]))
-        peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-        print(json.dumps({"seconds": seconds, "gib": peak / 2**20}))
-        return 0
-    for row in rows(*(int(text) for text in sys.argv[1:2])):
-        print(
-            f"{row['what']}: {row['ours_s']:.2f} s against {row['stock_s']:.2f} s, {row['ratio']:.1f} times as fast "
-            f"(floor {row['floor']}); {row['note']}"
-        )
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(bench_engines.main(rows, {"ours": ours, "stock": stock}))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -55,3 +57,22 @@ def run_script():
         return done
 
     return call
+
+
+@pytest.fixture
+def script_main(tmp_path, monkeypatch) -> Callable[[str], Callable[..., int]]:
+    """`script_main(name)(*options)`: main of bin/<name>.py in this process and the test's folder; a new one costs seconds."""
+
+    def load(name: str) -> Callable[..., int]:
+        own = f"script_{name}"  # not the name itself: some scripts are named like tests
+        spec = importlib.util.spec_from_file_location(own, BIN / f"{name}.py")
+        script = importlib.util.module_from_spec(spec)
+        monkeypatch.setitem(sys.modules, own, script)
+        spec.loader.exec_module(script)
+        monkeypatch.chdir(tmp_path)
+        folders = {"NUMBA_CACHE_DIR": ROOT / ".cache" / "numba", "MPLCONFIGDIR": tmp_path}
+        for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", *folders):
+            monkeypatch.setenv(variable, os.environ.get(variable, str(folders.get(variable, 1))))
+        return lambda *options: script.main([str(option) for option in options])
+
+    return load

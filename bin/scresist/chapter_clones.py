@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 
 from scresist import keys, report
-from scresist.layout import Chapter, Context, Section, by_patient, empty, items, picture
-from scresist.report import Col, count, esc, listing, natural, number, to_number
+from scresist.layout import Chapter, Context, Section, by_patient, empty, items, patients_without, picture
+from scresist.report import Col, count, esc, listing, number, to_number
 
 STEP = "trace_clones"
 FOLDER = "03_tumour/copy_number/<patient>"
@@ -201,23 +201,12 @@ def clones(context: Context) -> Chapter:
                     nothing,
                 ),
             ),
-            Section(
-                "sc_clones_without",
-                "Patients without clones",
+            patients_without(
+                context, STEP, ("sc_clones_without", "Patients without clones"),
                 "Why no clones were traced, or what limits them.",
-                report.table(
-                    status[status["status"] != keys.OK].sort_values("unit", key=lambda column: column.map(natural)),
-                    [
-                        Col("unit", "patient"),
-                        Col("status", "status", "status"),
-                        Col("n_cells", "malignant cells", "int"),
-                        Col("sentence", "meaning"),
-                        Col("reason", "what was found"),
-                    ],
-                    "report/status.tsv",
-                    context.max_rows,
-                    "clones were traced in every patient without a remark" if len(status) else context.why(STEP),
-                ),
+                status,
+                "malignant cells",
+                "clones were traced in every patient without a remark",
             ),
         ],
     )

@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 
 from scresist import keys, report
-from scresist.layout import Chapter, Context, Heat, Section, by_patient, empty, items, picture
-from scresist.report import Col, count, esc, is_missing, listing, natural, number, percent, to_number
+from scresist.layout import Chapter, Context, Heat, Section, by_patient, empty, items, patients_without, picture
+from scresist.report import Col, count, esc, is_missing, listing, number, percent, to_number
 
 STEP = "map_fates"
 FOLDER = "04_microenvironment/fates/<patient>"
@@ -177,23 +177,9 @@ def fates(context: Context) -> Chapter:
                 "Read this before quoting a figure of this chapter.",
                 items(LIMITS),
             ),
-            Section(
-                "sc_fates_without",
-                "Patients without fates",
-                "Why nothing was mapped, or what limits it.",
-                report.table(
-                    rows[rows["status"] != keys.OK].sort_values("unit", key=lambda column: column.map(natural)),
-                    [
-                        Col("unit", "patient"),
-                        Col("status", "status", "status"),
-                        Col("n_cells", "tumour cells", "int"),
-                        Col("sentence", "meaning"),
-                        Col("reason", "what was found"),
-                    ],
-                    "report/status.tsv",
-                    context.max_rows,
-                    "fates were mapped in every patient without a remark" if len(rows) else context.why(STEP),
-                ),
+            patients_without(
+                context, STEP, ("sc_fates_without", "Patients without fates"), "Why nothing was mapped, or what limits it.",
+                rows, "tumour cells", "fates were mapped in every patient without a remark",
             ),
         ],
     )

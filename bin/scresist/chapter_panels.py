@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from scresist import figures, keys, report
-from scresist.layout import Chapter, Context, Heat, Line, Section, empty, items
+from scresist.layout import Chapter, Context, Heat, Line, Section, comparison_columns, empty, items
 from scresist.report import Col, count, listing, to_number
 
 FOLDER = "03_tumour/panels"
@@ -196,17 +196,7 @@ TEST_COLS = [
     Col("what", "gene"),
     Col("cell_type", "cells"),
     Col("measure", "measure", help="pct: % of cells positive; mean: mean of ln(1 + counts per 10,000), or score of a set"),
-    Col("contrast", "contrast"),
-    Col("n_patients_a", "patients A", "int"),
-    Col("n_patients_b", "patients B", "int"),
-    Col("effect", "effect", "num", "side A minus side B, mean over patients; for `phases` epsilon squared, 0 to 1"),
-    Col("ci_low", "95 % from", "num"),
-    Col("ci_high", "to", "num"),
-    Col("p_value", "p", "p"),
-    Col("p_adjusted", "adjusted p", "p"),
-    Col("p_min_attainable", "least possible p", "p", "the smallest p that so many patients can give"),
-    Col("evidence", "evidence"),
-    Col("status", "status", "status"),
+    *comparison_columns("side A minus side B, mean over patients; for `phases` epsilon squared, 0 to 1"),
 ]  # fmt: skip
 
 

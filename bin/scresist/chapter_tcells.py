@@ -6,7 +6,7 @@ import pandas as pd
 
 from scresist import figures, keys, report
 from scresist.chapter_composition import blocked, by_p, numbers, strips, untested
-from scresist.layout import Chapter, Context, Heat, Line, Section, empty, items, phase_legend
+from scresist.layout import Chapter, Context, Heat, Line, Section, comparison_columns, empty, items, phase_legend
 from scresist.report import Col, listing, to_number
 
 FOLDER = "04_microenvironment/tcells"
@@ -187,17 +187,7 @@ def _tests(context: Context, tests: pd.DataFrame) -> Section:
     columns = [
         Col("state", "state"),
         Col("cell_type", "cells"),
-        Col("contrast", "contrast"),
-        Col("n_patients_a", "patients A", "int"),
-        Col("n_patients_b", "patients B", "int"),
-        Col("effect", "effect", "num", "side A minus side B, mean over patients"),
-        Col("ci_low", "95 % from", "num"),
-        Col("ci_high", "to", "num"),
-        Col("p_value", "p", "p"),
-        Col("p_adjusted", "adjusted p", "p"),
-        Col("p_min_attainable", "least possible p", "p", "the smallest p that so many patients can give"),
-        Col("evidence", "evidence"),
-        Col("status", "status", "status"),
+        *comparison_columns(),
     ]
     most = min(context.max_rows, TESTS_SHOWN)
     return Section(id_, title, reading, report.table(rows, columns, f"{FOLDER}/tcell_tests.tsv", most, "no effect", len(mine)))

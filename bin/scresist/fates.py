@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -33,6 +34,11 @@ CONN_WEIGHT = 0.2  # of moves within a phase in the real-time kernel (CellRank's
 CYTOTRACE_WEIGHT = 0.5  # of the CytoTRACE kernel beside the real-time kernel: equal parts, chosen
 STABILITY = 0.96  # probability to stay from which a macrostate is terminal (CellRank's default)
 MAX_STATES = 10
+# What pygpcca and CellRank say where the data have no such states; any other ValueError is a fault of ours and must not pass
+REFUSALS = re.compile(
+    "conjugate|leads to a cluster with|decrease this to at most|condition number|elements in chi|rows of chi"
+    "|rotation matrix has elements|subspace|orthogonal"
+)
 STATE_CELLS = 30  # cells that stand for a terminal state (CellRank's default)
 COST_CAP = 10.0  # in mean costs; exp(-cap/reg) stays above the smallest float, and an outlier is far in any case
 MIN_GROUP = 10  # cells of a group at the earlier phase for a mean
@@ -532,7 +538,9 @@ def states(matrix: sparse.csr_matrix, labels: np.ndarray, keep: np.ndarray, n_st
         size = int(np.clip(len(last) // (2 * count), 1, STATE_CELLS))
         try:
             estimator.compute_macrostates(n_states=count, n_cells=size)
-        except ValueError as error:  # pygpcca's own refusals: a complex pair would be split, a state without cells
+        except ValueError as error:  # a complex pair would be split, a state without cells
+            if not REFUSALS.search(str(error)):
+                raise
             return nothing(len(labels), f"GPCCA finds no {count} macrostates ({' '.join(str(error).split())[:160]})")
         membership = np.asarray(estimator.macrostates_memberships.X)
         stability = np.diag(np.asarray(estimator.coarse_T))

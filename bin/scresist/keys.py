@@ -128,6 +128,10 @@ G2M_SCORE = "g2m_score"
 CYCLE_PHASE = "cycle_phase"  # G1, S, G2M; never `phase`, which is the phase of therapy
 MODULE_PREFIX = "module_"  # module_M1 ..: score of a co-expression module
 
+# --- TEST_COMPOSITION: the method that the first page and CHECK_RECOVERY quote. It is speckle's default; rank tests of three
+# patients a side cannot reach 0.05.
+SHARE_METHOD = "propeller_logit"
+
 # --- SCORE_TCELLS, MAP_FATES
 TCELL_SCORES = ("exhaustion_score", "cytotoxic_score", "naive_score", "regulatory_score")
 CYTOTRACE = "cytotrace"  # 0 (differentiated) .. 1 (early)

@@ -175,6 +175,49 @@ def by_patient(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.sort_values(keys.PATIENT, key=lambda column: column.map(report.natural), kind="stable", ignore_index=True)
 
 
+def comparison_columns(effect: str = "side A minus side B, mean over patients") -> list[Col]:
+    """The columns of a table of rank tests between patients; `effect` says what the effect is."""
+    return [
+        Col("contrast", "contrast"),
+        Col("n_patients_a", "patients A", "int"),
+        Col("n_patients_b", "patients B", "int"),
+        Col("effect", "effect", "num", effect),
+        Col("ci_low", "95 % from", "num"),
+        Col("ci_high", "to", "num"),
+        Col("p_value", "p", "p"),
+        Col("p_adjusted", "adjusted p", "p"),
+        Col("p_min_attainable", "least possible p", "p", "the smallest p that so many patients can give"),
+        Col("evidence", "evidence"),
+        Col("status", "status", "status"),
+    ]
+
+
+def patients_without(
+    context: Context, step: str, ids: tuple[str, str], reading: str, rows: pd.DataFrame, cells: str, nothing: str
+) -> Section:
+    """Patients in whom a step could not work or left a remark, as a section.
+
+    Parameters
+    ----------
+    ids
+        id and title of the section.
+    rows
+        status rows of the step.
+    cells, nothing
+        what its cells are called; what is said where no patient has a remark.
+    """
+    odd = rows[rows["status"] != keys.OK].sort_values("unit", key=lambda column: column.map(report.natural))
+    columns = [
+        Col("unit", "patient"),
+        Col("status", "status", "status"),
+        Col("n_cells", cells, "int"),
+        Col("sentence", "meaning"),
+        Col("reason", "what was found"),
+    ]
+    why = nothing if len(rows) else context.why(step)
+    return Section(*ids, reading, report.table(odd, columns, "report/status.tsv", context.max_rows, why))
+
+
 def empty(text: str) -> str:
     """A paragraph in the place of a table or figure that has nothing to show."""
     return f'<p class="sc-none">{esc(text)}</p>'

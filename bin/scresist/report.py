@@ -100,7 +100,6 @@ LEVELS = {
     "warning": (4, "! read note", "sc-warning"),
     "ok": (5, "✓ done", "sc-ok"),
 }
-SHARE_METHOD = "propeller_logit"  # of TEST_COMPOSITION, as speckle's default; rank tests cannot reach 0.05 in small cohorts
 ADJUSTED_P = 0.05  # below: a relation is worded as a finding where patients stand behind it
 EVIDENCE_CLAIMS = ("replicated", "limited")  # only these may be worded as a finding (methods.md, unit of replication)
 
@@ -658,7 +657,7 @@ def _share_findings(tables: Tables) -> list[tuple[Any, ...]]:
     tests = tables.get("composition_tests")
     if tests.empty:
         return []
-    chosen = (tests["level"] == keys.MAIN_TYPE) & (tests["denominator"] == "all") & (tests["method"] == SHARE_METHOD)
+    chosen = (tests["level"] == keys.MAIN_TYPE) & (tests["denominator"] == "all") & (tests["method"] == keys.SHARE_METHOD)
     made = []
     for row in tests[chosen & tests["evidence"].isin(EVIDENCE_CLAIMS)].to_dict("records"):
         p, effect = to_number(row["p_adjusted"]), to_number(row["effect"])

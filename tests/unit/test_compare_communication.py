@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import os
 import sys
 
 import anndata
@@ -134,16 +132,8 @@ def inputs(tmp_path):
 
 
 @pytest.fixture
-def within(tmp_path, monkeypatch, root):
-    """The script's main within this process and the test's folder: a new interpreter costs seconds."""
-    spec = importlib.util.spec_from_file_location("compare_communication", root / "bin" / "compare_communication.py")
-    script = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "compare_communication", script)
-    spec.loader.exec_module(script)
-    monkeypatch.chdir(tmp_path)
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_CACHE_DIR", "MPLCONFIGDIR"):
-        monkeypatch.setenv(name, os.environ.get(name, "1" if name.endswith("THREADS") else str(tmp_path)))
-    return lambda *options: script.main([str(option) for option in options])
+def within(script_main):
+    return script_main("compare_communication")
 
 
 def read(folder, name):
@@ -374,7 +364,7 @@ def test_no_link_is_not_estimable(within, inputs, tmp_path):
 
 
 def test_remark_where_all_pathways_change_alike(within):
-    remark = sys.modules["compare_communication"].one_way
+    remark = sys.modules["script_compare_communication"].one_way
     changed = pd.DataFrame({"cell_p_adjusted": [0.01] * 10 + [0.5], "cell_effect": [-1.0] * 8 + [1.0] * 3})
     assert remark(changed) == [
         "8 of 10 changed pathways are lower on the first side: compare sequencing depth before reading them"

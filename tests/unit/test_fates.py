@@ -311,6 +311,24 @@ def test_a_single_cloud_has_no_terminal_state():
     assert found.probability.shape == (270, 0)
 
 
+@pytest.mark.parametrize(
+    ("text", "is_result"),
+    [("Clustering into 2 clusters will split complex conjugate eigenvalues.", True), ("operands could not be broadcast", False)],
+)
+def test_only_refusals_of_gpcca_are_a_result(monkeypatch, text, is_result):
+    from cellrank.estimators import GPCCA
+
+    def refuse(self, **options):
+        raise ValueError(text)
+
+    monkeypatch.setattr(GPCCA, "compute_macrostates", refuse)
+    if is_result:
+        assert "split complex conjugate" in blobs(0.0)[0].reason
+    else:
+        with pytest.raises(ValueError, match="broadcast"):
+            blobs(0.0)
+
+
 def test_number_of_states_by_the_largest_gap():
     assert fates._by_gap(np.array([1, 0.99, 0.98, 0.5, 0.4, 0.3], dtype=complex)) == 3
     pair = np.array([1, 0.9 + 0.1j, 0.9 - 0.1j, 0.2, 0.1])

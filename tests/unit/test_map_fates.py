@@ -358,3 +358,19 @@ def test_number_of_states_is_checked(capsys):
     assert "11 is outside 2 to 10" in capsys.readouterr().err
     assert map_fates.parse_args(options("P1")).n_states == "auto"
     assert map_fates.parse_args(options("P1", "--n_states", 3)).n_states == 3
+
+
+def test_what_could_not_be_estimated_is_not_told_as_no_resemblance(script_main):
+    import sys
+
+    from scresist import fates
+
+    script_main("map_fates")
+    sentence_of = sys.modules["script_map_fates"].sentence_of
+    row = {"control": "data", "phase_from": "PRE", "phase_to": "POST", "measure": "resemblance", "group_kind": "clone"}
+    row |= {"group": "P1.C1", "value": 0.1, "null_mean": 0.0}
+    row |= {"p_adjusted": np.nan, "status": "not_estimable"}
+    tests = pd.DataFrame([row], columns=list(fates.FATE_TEST_COLUMNS))
+    assert "could not be estimated" in sentence_of("ok", tests, ["PRE", "POST"], 100, [])
+    silent = tests.assign(p_adjusted=0.5, status="ok")
+    assert "No group of PRE cells resembles the POST cells" in sentence_of("ok", silent, ["PRE", "POST"], 100, [])

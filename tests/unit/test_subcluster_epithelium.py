@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import gzip
-import importlib.util
 import json
-import os
 import shutil
-import sys
 
 import anndata
 import numpy as np
@@ -87,17 +84,8 @@ def inputs(tmp_path, root):
 
 
 @pytest.fixture
-def within(tmp_path, monkeypatch, root):
-    """The script's main within this process and the test's folder: a new interpreter costs seconds."""
-    spec = importlib.util.spec_from_file_location("subcluster_epithelium", root / "bin" / "subcluster_epithelium.py")
-    script = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "subcluster_epithelium", script)
-    spec.loader.exec_module(script)
-    monkeypatch.chdir(tmp_path)
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_CACHE_DIR", "MPLCONFIGDIR"):
-        given = "1" if name.endswith("THREADS") else str(root / ".cache" / "numba") if "NUMBA" in name else str(tmp_path)
-        monkeypatch.setenv(name, os.environ.get(name, given))
-    return lambda *options: script.main([str(option) for option in options])
+def within(script_main):
+    return script_main("subcluster_epithelium")
 
 
 def read(folder, name):

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import os
-import sys
 
 import numpy as np
 import pandas as pd
@@ -63,16 +60,8 @@ def inputs(tmp_path):
 
 
 @pytest.fixture
-def within(tmp_path, monkeypatch, root):
-    """The script's main within this process and the test's folder: a new interpreter costs seconds."""
-    spec = importlib.util.spec_from_file_location("test_composition_script", root / "bin" / "test_composition.py")
-    script = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "test_composition_script", script)
-    spec.loader.exec_module(script)
-    monkeypatch.chdir(tmp_path)
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_CACHE_DIR", "MPLCONFIGDIR"):
-        monkeypatch.setenv(name, os.environ.get(name, "1" if name.endswith("THREADS") else str(tmp_path)))
-    return lambda *options: script.main([str(option) for option in options])
+def within(script_main):
+    return script_main("test_composition")
 
 
 def read(folder, name):

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import os
-import sys
 
 import anndata
 import numpy as np
@@ -118,16 +115,8 @@ def inputs(tmp_path):
 
 
 @pytest.fixture
-def within(tmp_path, monkeypatch, root):
-    """The script's main within this process and the test's folder: a new interpreter costs seconds."""
-    spec = importlib.util.spec_from_file_location("track_panels", root / "bin" / "track_panels.py")
-    script = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "track_panels", script)
-    spec.loader.exec_module(script)
-    monkeypatch.chdir(tmp_path)
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_CACHE_DIR", "MPLCONFIGDIR"):
-        monkeypatch.setenv(name, os.environ.get(name, "1" if name.endswith("THREADS") else str(tmp_path)))
-    return lambda *options: script.main([str(option) for option in options])
+def within(script_main):
+    return script_main("track_panels")
 
 
 def read(folder, name):
