@@ -6,7 +6,7 @@ SHELL := bash
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv/bin
 ENGINE ?= docker
-TOOLS := core scvi typist tumour micro report
+TOOLS := core scvi typist tumour micro evidence report
 # compiled modules are kept inside the environment: a process without them compiles for seconds
 unexport PYTHONDONTWRITEBYTECODE
 export PYTEST_ADDOPTS ?= -p no:cacheprovider
@@ -55,7 +55,7 @@ images: ## build every image: make images [ENGINE=podman] [BASE=image] [PREFIX=s
 	@ENGINE="$(ENGINE)" bash containers/build.sh $(TOOLS)
 
 bench: setup ## time our kernels against stock tools, as ratios in the same run; copy number and expression at 91,770 cells, communication at 30,000
-	@for name in bench bench_enrichment bench_expression bench_communication bench_cnv; do $(VENV)/python tests/$$name.py; done
+	@for name in bench bench_enrichment bench_dose_response bench_expression bench_communication bench_cnv; do $(VENV)/python tests/$$name.py; done
 
 clean: ## remove results and caches, keep the environment
 	@rm -rf results .cache .nextflow .nextflow.log*

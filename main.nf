@@ -1,6 +1,6 @@
 #!/usr/bin/env nextflow
 
-// scresist: why does this tumour resist? Parameters -> design -> samples -> cohort -> tumour -> microenvironment -> report.
+// scresist: why does this tumour resist? Parameters -> design -> samples -> cohort -> tumour -> microenvironment -> evidence -> report.
 
 include { SIMULATE         } from './modules/simulate'
 include { DESIGN           } from './modules/design'
@@ -8,6 +8,7 @@ include { SAMPLE           } from './modules/sample'
 include { COHORT           } from './modules/cohort'
 include { TUMOUR           } from './modules/tumour'
 include { MICROENVIRONMENT } from './modules/microenvironment'
+include { EVIDENCE         } from './modules/evidence'
 include { REPORT           } from './modules/report'
 
 // A file parameter, or the bundled default.
@@ -65,6 +66,7 @@ workflow {
 
     def aliases = given(null, 'gene_aliases.tsv.gz')
     def truth = channel.empty()
+    def evidence = channel.empty() // files of the simulated studies beside the cells
     def cells = channel.empty()
     if (params.from_annotated) {
         // the object stands in for samples and cohort, and the samples behind its cells are read from it
@@ -75,9 +77,10 @@ workflow {
     else {
         def sheet = channel.empty()
         if (params.demo) {
-            SIMULATE(positions, markers, tumour_tables.arms, optional(params.demo_design))
+            SIMULATE(positions, markers, tumour_tables.arms, tumour_tables.cell_cycle, optional(params.demo_design))
             sheet = SIMULATE.out.sheet
             truth = SIMULATE.out.truth
+            evidence = SIMULATE.out.evidence
         }
         else {
             sheet = channel.of(file(params.input, checkIfExists: true))
@@ -90,14 +93,34 @@ workflow {
     def cohort = [merged: COHORT.out.merged, annotation: COHORT.out.annotation, embedding: COHORT.out.embedding, clusters: COHORT.out.clusters]
     def design = [samples: DESIGN.out.sample_table, phases: DESIGN.out.phases, contrasts: DESIGN.out.contrasts]
     // without the tumour stage there are no clones to count and no tumour cells to follow
-    def tumour = [labels: [], calls: channel.empty(), states: channel.empty(), modules: channel.empty()]
+    def tumour = [
+        labels: [], calls: channel.empty(), states: channel.empty(), modules: channel.empty(),
+        genes: [], panel_tests: [], weighed: channel.empty(), malignant: [], clones: [],
+    ]
     if (!params.skip_tumour) {
         TUMOUR(cohort, design, tumour_tables, params.stratify_markers.tokenize(','))
-        tumour = [labels: TUMOUR.out.labels, calls: TUMOUR.out.calls, states: TUMOUR.out.states, modules: TUMOUR.out.modules]
+        def made = TUMOUR.out
+        tumour = [
+            labels: made.labels, calls: made.calls, states: made.states, modules: made.modules, genes: made.genes,
+            panel_tests: made.panel_tests, weighed: made.weighed, malignant: made.malignant, clones: made.clones,
+        ]
     }
+    def signals = channel.empty()
     if (!params.skip_microenvironment) {
         MICROENVIRONMENT(cohort, design, signal_tables, tumour)
+        signals = MICROENVIRONMENT.out.weighed
     }
+    // the user's tables, or in the demo the simulated ones
+    def sheet = params.survival ? channel.of(file(params.survival, checkIfExists: true)) : evidence.map { folder -> folder.resolve('survival.csv') }
+    def studies = [
+        sheet: sheet,
+        signatures: listed(params.survival_signatures),
+        plates: params.dose_response ? channel.of(listed(params.dose_response)) : evidence.map { folder -> [folder.resolve('plates.tsv')] },
+        fields: params.staining_tables ? channel.of(listed(params.staining_tables)) : evidence.map { folder -> [folder.resolve('staining.tsv')] },
+        rules: given(params.route_rules, 'route_rules.tsv'),
+        targets: given(params.targets, 'targets.tsv'),
+    ]
+    EVIDENCE(cohort, design, tumour, signals, studies, !params.skip_tumour && !params.skip_routes)
     REPORT(COHORT.out.merged, cells, truth, report_texts)
 
     def run = workflow // inside the handler the name means something else

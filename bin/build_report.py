@@ -19,7 +19,7 @@ import pandas as pd
 import yaml
 
 import scresist
-from scresist import cli, io, keys, provenance, report, status
+from scresist import cli, findings, io, keys, provenance, report, status
 
 STEP = "build_report"
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
@@ -92,7 +92,7 @@ def main(argv: list[str] | None = None) -> int:
 
     design = tables.get("samples")
     made = report.facts(design, cells)
-    found = report.findings(made, tables, cells)
+    found = findings.build(made, tables, cells)
     texts = yaml.safe_load((args.assets / "methods_text.yml").read_text(encoding="utf-8"))
     citations = io.read_tsv(args.assets / "citations.tsv", dtype=str)
     methods = report.methods_text(texts, citations, entries, used_files(tables, args.assets, entries), args.title)

@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 """Draw a cohort with planted truth: 9 patients, 11 samples in the phases PRE, RES, PRE-R, POST, or a design of your own.
 
-    simulate_cohort.py --positions assets/gene_positions.tsv.gz --arms assets/arms.tsv --markers assets/markers.tsv --seed 1
+    simulate_cohort.py --positions assets/gene_positions.tsv.gz --arms assets/arms.tsv --markers assets/markers.tsv
+        --cell_cycle assets/cell_cycle.tsv --seed 1
 
-Writes `cohort/` (samplesheet.csv and one 10x folder per sample: the input of the pipeline) and `truth/` (what was planted; no
-analysis step reads it). Equal options and seed give equal bytes. A sample's counts follow from the seed, its own row of the
-design, whether its patient has further phases and the number of genes: other patients can come and go.
+Writes `cohort/` (samplesheet.csv and one 10x folder per sample: the input of the pipeline), `evidence/` (a bulk cohort with
+outcome, plates of cell lines, stained fields) and `truth/` (what was planted; no analysis step reads it). Equal options
+and seed give equal bytes. A sample's counts follow from the seed, its own row of the design, whether its patient has further
+phases and the number of genes: other patients can come and go.
 
 --design: a table (.csv, or tab-separated) with the columns sample, patient, phase and, where wanted, batch, n_cells (droplets;
 empty = about --n_cells), depth (factor on counts per cell), epithelial (factor on the odds of the epithelial share), tumour
@@ -29,7 +31,9 @@ import pandas as pd
 from scipy import sparse
 from scipy.io import mmwrite
 
-from scresist import cli, io, keys, provenance, simulation, simulation_path, simulation_tumour, status
+from scresist import cli, io, keys, provenance, simulation, simulation_cycle, simulation_path, simulation_tumour, status
+from scresist import simulation_evidence_survival as bulk_survival
+from scresist import simulation_evidence_wet as wet
 
 STEP = "simulate_cohort"
 MIN_CELLS_SAMPLE = 50  # FILTER_CELLS: a sample with fewer cells leaves the cohort
@@ -44,6 +48,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     made.add_argument("--positions", type=Path, required=True, help="assets/gene_positions.tsv.gz")
     made.add_argument("--arms", type=Path, required=True, help="assets/arms.tsv: chromosome arms (chromosome, arm, start, end)")
     made.add_argument("--markers", type=Path, required=True, help="assets/markers.tsv")
+    made.add_argument("--cell_cycle", type=Path, required=True, help="assets/cell_cycle.tsv: gene, phase (S or G2M)")
     made.add_argument("--design", type=Path, help="your own design; default: the demo cohort")
     made.add_argument("--n_cells", type=cli.number(1, 20000, int), default=450, help="mean droplets per sample (default 450)")
     made.add_argument("--n_genes", type=cli.number(1, 30000, int), default=6500, help="genes (default 6500)")
@@ -180,17 +185,21 @@ def write_tumour_truth(
     plan: simulation_tumour.Plan,
     clones: dict[str, simulation_tumour.Tumour],
     path: pd.Series,
+    cycle: dict[str, np.ndarray],
     design: pd.DataFrame,
 ) -> None:
-    """Truth tables of what `simulation_tumour.plant` and `simulation_path.plant_path` planted, and of the shares of the types."""
+    """Truth tables of what `plant` planted in tumour cells, and of the shares of the types."""
     phases = sorted(set(design["phase"]))
     of_patient = {name: sorted(set(group["phase"])) for name, group in design.groupby("patient")}
     events = [made.events.assign(patient=name) for name, made in clones.items()]
+    symbols = model.genes["symbol"].tolist()
+    moved = [simulation_tumour.expression_table(plan, phases), simulation_cycle.cycle_table(symbols, cycle, phases)]
+    moved = [table for table in moved if len(table)] or moved[:1]
     tables = {
         "clones.tsv": simulation_tumour.clone_table(cells, design, clones),
         "clone_events.tsv": pd.concat(events, ignore_index=True)[["patient", "clone", "arm", "copy_number", "kind"]],
         "clone_changes.tsv": simulation_tumour.change_table(clones, of_patient),
-        "expression.tsv": simulation_tumour.expression_table(plan, phases),
+        "expression.tsv": pd.concat(moved, ignore_index=True),
         "modules.tsv": simulation_tumour.module_table(plan),
         "marker.tsv": simulation_tumour.marker_table(plan),
         "panels.tsv": simulation_tumour.panel_table(plan, model, phases),
@@ -211,13 +220,63 @@ def plant(
     effects: np.ndarray,
     plan: simulation_tumour.Plan,
     path: pd.Series,
+    cycle: dict[str, np.ndarray],
     rng: Callable[..., np.random.Generator],
 ) -> tuple[np.ndarray, pd.DataFrame]:
-    """All of the tumour, then the path: the step `further` of `simulation.simulate_sample`."""
+    """All of the tumour, then division and the path: the step `further` of `simulation.simulate_sample`."""
     log_mean, cells = simulation_tumour.plant(log_mean, cells, phase, made, effects, plan, rng("tumour"))
+    log_mean, cells = simulation_cycle.plant_cycle(log_mean, cells, phase, cycle, rng("cycle"))
     if not path.any():
         return log_mean, cells.assign(path_time=np.nan)
     return simulation_path.plant_path(log_mean, cells, phase, path, rng("path"))
+
+
+def write_evidence(
+    folder: Path,
+    truth: Path,
+    model: simulation.Model,
+    plan: simulation_tumour.Plan,
+    design: pd.DataFrame,
+    rng: Callable[..., np.random.Generator],
+) -> None:
+    """What a study has beside its cells: other patients' outcome, plates of cell lines, stained fields; and their truth."""
+    folder.mkdir(exist_ok=True)
+    loading = plan.loading[simulation_tumour.MARKER_MODULE]
+    companions = sorted(loading.index[loading != 0])
+    every = [gene for gene in model.genes["symbol"] if gene not in set(companions)]
+    asked = [gene for gene in ("ERBB2", "MKI67") if gene in every]  # --survival_markers asks for them
+    others = [*asked, *every[:: max(1, len(every) // 200)]]
+    made = bulk_survival.bulk_cohort(rng("bulk"), marker=simulation_tumour.MARKER, companions=companions, genes=others)
+    io.write_tsv(made.clinical, folder / "bulk_clinical.tsv")
+    io.write_tsv_gz(made.expression.rename_axis("gene").reset_index(), folder / "bulk_expression.tsv.gz")
+    head = "dataset,clinical,expression,endpoint,covariates,groups"
+    sheet = f"{head}\nbulk,bulk_clinical.tsv,bulk_expression.tsv.gz,PFS,age,stage\n"
+    io.write_atomically(folder / "survival.csv", lambda p: p.write_text(sheet, encoding="utf-8"))
+    wells, planted_wells = wet.plates(functools.partial(rng, "plates"))
+    samples = design[["sample", "patient", "phase"]].sort_values("sample")
+    fields, planted_fields = wet.staining(samples, functools.partial(rng, "staining"))
+    for table, name in ((wells, "plates"), (fields, "staining")):
+        io.write_tsv(table, folder / f"{name}.tsv")
+    for table, name in ((made.truth, "survival"), (planted_wells, "dose_response"), (planted_fields, "staining")):
+        io.write_tsv(table, truth / f"{name}.tsv")
+
+
+def route_table(design: pd.DataFrame, clones: dict[str, simulation_tumour.Tumour]) -> pd.DataFrame:
+    """patient, contrast, route, planted (yes, no): which routes of resistance a patient with PRE and POST biopsies has.
+
+    A clone that expands and had the program before (not in a tumour of one clone), a module that moves within clones and division
+    that stops during response, signals and shares that change are planted in each; so is the loss of the target, but neither
+    EMT, metabolism nor growth beyond that of the baseline.
+    """
+    rows = []
+    for patient, group in design.groupby("patient"):
+        if {"PRE", "POST"} <= set(group["phase"]) and clones[patient].kind == simulation_tumour.HAS_CLONES:
+            several = bool(clones[patient].carried().any())
+            for route in ("pre_existing_clone", "reprogramming", "microenvironment", "target_loss"):
+                planted = route != "pre_existing_clone" or several
+                rows.append((patient, "POST_vs_PRE", route, keys.YES if planted else keys.NO))
+            rows += [(patient, "POST_vs_PRE", line, keys.NO) for line in ("emt", "metabolism", "proliferation")]
+    return pd.DataFrame(rows, columns=["patient", "contrast", "route", "planted"])
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -247,6 +306,8 @@ def main(argv: list[str] | None = None) -> int:
     followed = design.groupby("patient")["phase"].nunique() >= simulation_path.MIN_PHASES
     batches = {name: simulation.batch_effect(model.genes, rng("batch", name)) for name in sorted(set(design["batch"]) - {""})}
     reserved = plan.reserved() | (path != 0).to_numpy()
+    lists = io.read_tsv(args.cell_cycle, dtype=str).groupby("phase")["gene"].apply(list).to_dict()
+    cycle = simulation_cycle.cycle_genes(model.genes["symbol"].tolist(), reserved, lists)
     tumours = {name: simulation.tumour_effect(model.genes, reserved, rng("patient", name)) for name in clones}
     clone_effects = {name: simulation_tumour.clone_effects(made, arm) for name, made in clones.items()}
 
@@ -264,6 +325,7 @@ def main(argv: list[str] | None = None) -> int:
             effects=clone_effects[row.patient],
             plan=plan,
             path=path if followed[row.patient] else path * 0.0,
+            cycle=cycle,
             rng=functools.partial(rng, "sample", row.sample),
         )
         counts, cells, drawn, shares = simulation.simulate_sample(
@@ -309,7 +371,9 @@ def main(argv: list[str] | None = None) -> int:
     filled = [cells for cells in all_cells if len(cells)] or all_cells[:1]  # an empty frame would loosen the column types
     every_cell = pd.concat(filled, ignore_index=True)
     io.write_fragment(every_cell, truth / "cells.parquet")
-    write_tumour_truth(truth, every_cell, model, plan, clones, path, design)
+    write_evidence(Path("evidence"), truth, model, plan, design, functools.partial(rng, "evidence"))
+    io.write_tsv(route_table(design, clones), truth / "routes.tsv")
+    write_tumour_truth(truth, every_cell, model, plan, clones, path, cycle, design)
     io.write_tsv(pd.DataFrame(samples), truth / "samples.tsv")
     io.write_tsv(pd.concat(shares_tables, ignore_index=True), truth / "proportions.tsv")
     gene_table = model.genes.rename(columns={"symbol": "gene"}).assign(dispersion=model.dispersion)

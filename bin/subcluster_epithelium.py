@@ -24,7 +24,7 @@ from scresist import cli, contract, io, keys, provenance, status
 STEP = "subcluster_epithelium"
 TOP_MARKERS = 50  # genes per cluster in epi_markers.tsv
 MAPS = ("cluster", "phase", "patient")
-FRAGMENT = (keys.EPI_CLUSTER, *keys.EPI_UMAP, keys.S_SCORE, keys.G2M_SCORE, keys.CYCLE_PHASE)
+FRAGMENT = (keys.EPI_CLUSTER, *keys.EPI_UMAP, keys.S_SCORE, keys.G2M_SCORE, keys.CYCLE_PHASE, keys.DIVIDING)
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -137,9 +137,8 @@ def main(argv: list[str] | None = None) -> int:
     if n < args.min_cells:
         word = keys.SKIPPED_TOO_FEW_CELLS if n else keys.SKIPPED_NO_INPUT
         notes.insert(0, f"{n} {'tumour' if basis == keys.TUMOUR else 'epithelial'} cells, {args.min_cells} needed")
-        empty = {
-            name: pd.Series(dtype=object if name in (keys.EPI_CLUSTER, keys.CYCLE_PHASE) else np.float32) for name in FRAGMENT
-        }
+        kinds = {keys.EPI_CLUSTER: object, keys.CYCLE_PHASE: object, keys.DIVIDING: "boolean"}
+        empty = {name: pd.Series(dtype=kinds.get(name, np.float32)) for name in FRAGMENT}
         fragment = pd.DataFrame({keys.CELL: pd.Series(dtype=object), **empty})
         obs = obs.iloc[:0]
     else:
@@ -172,6 +171,7 @@ def main(argv: list[str] | None = None) -> int:
         tested = epithelium.one_versus_rest(x, genes, cluster, args.threads)
         dividing = pd.Series(epithelium.dividing(x, list(genes), lists, cycle, seed))
         scored = fragment[keys.CYCLE_PHASE].notna().any()
+        fragment[keys.DIVIDING] = pd.array(dividing if scored else [pd.NA] * n, dtype="boolean")
         cycling = dividing.groupby(cluster).mean().to_dict() if scored else dict.fromkeys(sorted(set(cluster)), np.nan)
         names = epithelium.cluster_names(epithelium.top_markers(tested, TOP_MARKERS), cycling)
         described = epithelium.occurrence(cluster, obs)

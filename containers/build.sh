@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Build the images of the given tools: containers/build.sh core scvi typist tumour micro report
+# Build the images of the given tools: containers/build.sh core scvi typist tumour micro evidence report
 # ENGINE docker|podman|buildah, BASE the base image, PREFIX and TAG the name (nextflow.config has the same defaults).
 set -euo pipefail
 cd "$(dirname "$0")"

@@ -73,19 +73,24 @@ class Samplesheet {
         return found.sort().join('\n').md5()
     }
 
-    private static Path resolve(Path sheet, String text) {
+    /** A path of a sheet: absolute or remote as it is, else beside the sheet; whether it exists is not asked. */
+    static Path resolve(Path sheet, String text) {
         def remote = text ==~ /^[A-Za-z][A-Za-z0-9+.-]*:\/\/.*/
         def place = remote || text.startsWith('/') ? text : sheet.toAbsolutePath().parent.resolve(text).normalize().toUriString()
         return Nextflow.file(place, glob: false) as Path
     }
 
-    /** Rows of fields; quotes as in RFC 4180, so that a value may hold the separator, quotes and line breaks. */
     private static List<List<String>> parse(Path sheet) {
         def text = sheet.getText('UTF-8').replaceFirst('^\uFEFF', '')
         def separator = sheet.name ==~ /(?i).*\.(tsv|tab|txt)$/ ? '\t' : ','
         if (separator == ',' && !text.readLines().find()?.contains(',') && text.readLines().find()?.contains(';')) {
             throw new IllegalArgumentException("The samplesheet ${sheet.name} is separated by semicolons. Save it as CSV with commas, or as TSV.")
         }
+        return fields(text, separator, "The samplesheet ${sheet.name}")
+    }
+
+    /** Rows of fields; quotes as in RFC 4180, so that a value may hold the separator, quotes and line breaks. */
+    static List<List<String>> fields(String text, String separator, String what) {
         def rows = [], row = [], field = new StringBuilder(), quoted = false
         for (int i = 0; i < text.size(); i++) {
             def c = text[i]
@@ -99,9 +104,9 @@ class Samplesheet {
             else if (c == '\n') { row << field.toString(); field.length = 0; rows << row; row = [] }
             else if (c != '\r') { field << c }
         }
-        if (quoted) { throw new IllegalArgumentException("The samplesheet ${sheet.name} has an opening quote that is never closed.") }
+        if (quoted) { throw new IllegalArgumentException("${what} has an opening quote that is never closed.") }
         if (field.length() || row) { row << field.toString(); rows << row }
-        if (!rows) { throw new IllegalArgumentException("The samplesheet ${sheet.name} is empty.") }
+        if (!rows) { throw new IllegalArgumentException("${what} is empty.") }
         return rows
     }
 }

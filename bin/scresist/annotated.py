@@ -28,6 +28,7 @@ LATER_COLUMNS = frozenset(
         keys.CNV_SCORE_SUM, keys.CNV_SCORE_MEAN, keys.CNV_ROLE, keys.CNV_CORR, keys.MALIGNANT, keys.MALIGNANT_BASIS,
         keys.CNV_CLUSTER, keys.ARM_PROJECTION, keys.QUOTA_TOP10, keys.REFERENCE_CUT, keys.TUMOUR, keys.TUMOUR_BASIS,
         keys.CLONE, keys.EPI_CLUSTER, *keys.EPI_UMAP, keys.S_SCORE, keys.G2M_SCORE, keys.CYCLE_PHASE,
+        keys.DIVIDING,
     }
 )  # fmt: skip
 NUMBERS = (*keys.QC_METRICS, keys.DOUBLET_SCORE, keys.CLUSTER_MEAN_SCORE)

@@ -16,12 +16,16 @@ from scresist import (
     chapter_communication,
     chapter_composition,
     chapter_copy_number,
+    chapter_dose_response,
     chapter_enrichment,
     chapter_epithelium,
     chapter_expression,
     chapter_fates,
     chapter_panels,
     chapter_programs,
+    chapter_routes,
+    chapter_staining,
+    chapter_survival,
     chapter_tcells,
     figures,
     keys,
@@ -77,6 +81,14 @@ MICROENVIRONMENT_CHAPTERS = (
     chapter_fates.fates,
 )
 
+# Evidence beside the cells, each where its step ran; the card that weighs everything comes first
+EVIDENCE_CHAPTERS = {
+    "score_routes": chapter_routes.routes,
+    "test_survival": chapter_survival.survival,
+    "fit_dose_response": chapter_dose_response.dose_response,
+    "compare_staining": chapter_staining.staining,
+}
+
 
 def build(context: Context) -> list[Chapter]:
     """All chapters that have content, in order; the recovery chapter only where truth was planted."""
@@ -88,12 +100,13 @@ def build(context: Context) -> list[Chapter]:
     tested = report.has_microenvironment_stage(context.status)
     if not tested:  # else the chapter of TEST_COMPOSITION shows the shares with their tests
         chapters.append(composition(context))
+    ran = set(context.status["step"])
     if report.has_tumour_stage(context.status):
         chapters += [part(context) for part in TUMOUR_CHAPTERS]
     if tested:
         # fates follow tumour cells: no chapter where the tumour stage was left out
-        followed = "map_fates" in set(context.status["step"])
-        chapters += [part(context) for part in MICROENVIRONMENT_CHAPTERS if followed or part is not chapter_fates.fates]
+        chapters += [part(context) for part in MICROENVIRONMENT_CHAPTERS if "map_fates" in ran or part is not chapter_fates.fates]
+    chapters += [part(context) for step, part in EVIDENCE_CHAPTERS.items() if step in ran]
     if context.tables.has("recovery"):
         chapters.append(recovery(context))
     return [*chapters, methods(context), versions(context)]
@@ -222,18 +235,26 @@ def overview(context: Context) -> Chapter:
             Section(
                 "overview_findings",
                 "Findings",
-                "Differences between phases with the number of patients behind them; `exploratory` marks what no test supports.",
+                "Differences between phases with the number of patients behind them, and what other patients and cell lines say;"
+                " `exploratory` marks what no test supports.",
                 report.table(
                     found,
                     [
                         Col("statement", "statement"),
                         Col("contrast", "contrast"),
-                        Col("effect", "effect", "num", "shares: side A minus side B, 0 to 1; modules: Spearman's rho", 2),
+                        Col(
+                            "effect",
+                            "effect",
+                            "num",
+                            "shares: side A minus side B, 0 to 1; modules: Spearman's rho; survival: hazard ratio; IC50: ratio",
+                            2,
+                        ),
                         Col("p_adjusted", "adjusted p", "p"),
                         Col(
                             "evidence",
                             "evidence",
-                            help="replicated: 3 or more patients a side; limited: 2; single_patient: 1; cell_level: cells",
+                            help="replicated: 3 or more patients a side; limited: 2; single_patient: 1; cell_level: cells;"
+                            " other_patients: a bulk or clinical cohort; in_vitro: cell lines",
                         ),
                         Col("table", "table"),
                     ],
@@ -999,21 +1020,22 @@ def composition(context: Context) -> Chapter:
 def recovery(context: Context) -> Chapter:
     """Planted against recovered."""
     frame = context.tables.get("recovery").copy()
-    passed = frame["passed"].str.lower() == "true" if "passed" in frame else pd.Series(dtype=bool)
-    if "passed" in frame:
-        frame["verdict"] = np.where(passed, "reached", "missed")
-        frame = frame.iloc[np.argsort(passed.to_numpy(), kind="stable")]
+    word = frame["passed"].fillna("").str.lower()
+    # a row without a floor, or whose step was left out, was not judged: neither reached nor missed
+    frame["verdict"] = word.map({"true": "reached", "false": "missed"}).fillna("not judged")
+    frame = frame.iloc[np.argsort(word.map({"false": 0, "true": 1}).fillna(2).to_numpy(), kind="stable")]
+    passed, judged = word == "true", word.isin(["true", "false"])
     return Chapter(
         "recovery",
         "Recovery of planted truth",
-        f"<p>This run analysed a simulated cohort. {int(passed.sum())} of {len(frame)} planted things were found again above"
-        " their floor.</p>",
+        f"<p>This run analysed a simulated cohort. {int(passed.sum())} of {int(judged.sum())} planted things that were judged"
+        " were found again within their bound.</p>",
         [
             Section(
                 "recovery_table",
                 "Planted and recovered",
-                "One row per planted thing: the measure, the value reached, the floor it has to reach; missed floors stand"
-                " first.",
+                "One row per planted thing: the measure, the value reached, the bound it has to keep (a floor, or a ceiling where"
+                " the explanation says so); what was missed stands first, what was not judged last.",
                 report.table(
                     frame,
                     [
@@ -1022,7 +1044,7 @@ def recovery(context: Context) -> Chapter:
                         Col("recovered", "recovered"),
                         Col("metric", "measure"),
                         Col("value", "value", "num", digits=3),
-                        Col("floor", "floor", "num", digits=3),
+                        Col("floor", "bound", "num", digits=3),
                         Col("verdict", "verdict"),
                         Col("n", "n", "int"),
                         Col("explanation", "explanation"),

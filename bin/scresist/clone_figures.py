@@ -12,7 +12,7 @@ from matplotlib import colormaps
 from matplotlib.colors import ListedColormap
 from matplotlib.patches import Patch
 
-from scresist import figures
+from scresist import figures, keys
 
 MAX_BYTES = 240_000  # of one picture: a report of many patients stays small
 ROWS = (400, 200, 100, 50)  # rows of malignant cells in the heat map, fewer until the picture is small enough
@@ -67,7 +67,7 @@ def heat_map(
 
 def _heat_map(profile, clone, phase, reference, chromosome, phases, palette, title, most):
     clone, phase, chromosome = (np.asarray(values, dtype=object) for values in (clone, phase, chromosome))
-    names = list(dict.fromkeys(sorted(clone, key=natural_clone)))
+    names = list(dict.fromkeys(sorted(clone, key=keys.natural)))
     place = {name: at for at, name in enumerate(names)}
     time = {name: at for at, name in enumerate(phases)}
     order = np.array(sorted(range(len(clone)), key=lambda i: (place[clone[i]], time[phase[i]], i)), dtype=int)
@@ -139,12 +139,6 @@ def clone_colours(names: Sequence[str], phases: Mapping[str, str]) -> dict[str, 
     taken = {colour.upper() for colour in phases.values()}
     free = [colour for colour in figures.CYCLE if colour.upper() not in taken] or list(figures.CYCLE)
     return {name: free[at % len(free)] for at, name in enumerate(names)}
-
-
-def natural_clone(name: str) -> tuple[str, int]:
-    """Sort key of `<patient>.C10`: by number, not by letters."""
-    stem, _, number = name.rpartition(".C")
-    return stem, int(number) if number.isdigit() else 0
 
 
 def _rgb(colour: str) -> tuple[float, float, float]:

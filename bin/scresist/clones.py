@@ -467,7 +467,7 @@ def detection_limit(total: int, alpha: float = ALPHA) -> float:
     return 1 - alpha ** (1 / total) if total else np.nan
 
 
-def newcombe(n_a: int, total_a: int, n_b: int, total_b: int, alpha: float = ALPHA) -> tuple[float, float, float]:
+def newcombe(n_a: float, total_a: float, n_b: float, total_b: float, alpha: float = ALPHA) -> tuple[float, float, float]:
     """Difference of two shares, A minus B, with its interval from Wilson limits (Newcombe 1998, Stat Med 17:873, method 10)."""
     p_a, p_b = n_a / total_a, n_b / total_b
     (low_a, high_a), (low_b, high_b) = comparison.wilson(n_a, total_a, alpha), comparison.wilson(n_b, total_b, alpha)

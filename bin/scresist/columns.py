@@ -88,6 +88,7 @@ COLUMNS: dict[str, Column] = {
     keys.S_SCORE: Column(_EPITHELIUM, "Score of S-phase genes of the cell cycle."),
     keys.G2M_SCORE: Column(_EPITHELIUM, "Score of G2/M-phase genes of the cell cycle."),
     keys.CYCLE_PHASE: Column(_EPITHELIUM, "Cell-cycle phase G1, S or G2M; not the phase of therapy."),
+    keys.DIVIDING: Column(_EPITHELIUM, "The larger cycle score lies above that of random genes of like expression."),
     keys.TCELL_SCORES[0]: Column(_TCELLS, "Score of exhaustion in T and NK cells, against control genes; empty elsewhere."),
     keys.TCELL_SCORES[1]: Column(_TCELLS, "Score of the tools of killing in T and NK cells; empty elsewhere."),
     keys.TCELL_SCORES[2]: Column(_TCELLS, "Score of naive and memory-like T and NK cells; empty elsewhere."),

@@ -6,6 +6,7 @@ A step imports its names from here, so that a renamed column is a renamed consta
 from __future__ import annotations
 
 import re
+from typing import Any
 
 # Ids of samples, patients, phases, batches, contrasts: safe in file names, shells and HTML.
 ID_PATTERN = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]*\Z")
@@ -125,6 +126,7 @@ EPI_CLUSTER = "epi_cluster"
 EPI_UMAP = ("epi_umap_1", "epi_umap_2")
 S_SCORE = "s_score"
 G2M_SCORE = "g2m_score"
+DIVIDING = "dividing"  # a cycle score beyond that of random genes
 CYCLE_PHASE = "cycle_phase"  # G1, S, G2M; never `phase`, which is the phase of therapy
 MODULE_PREFIX = "module_"  # module_M1 ..: score of a co-expression module
 
@@ -170,6 +172,14 @@ NO_REPLICATES = "no_replicates"
 NOT_ESTIMABLE = "not_estimable"
 CNV_QUIET = "cnv_quiet"
 NO_TERMINAL_STATE = "no_terminal_state"
+OUT_OF_RANGE = "out_of_range"
 FAILED_NO_CELLS = "failed_no_cells"
 FAILED_UNFILTERED = "failed_unfiltered"
 FAILED_NAN_LOSS = "failed_nan_loss"
+
+
+def natural(text: Any) -> list[tuple[int, int, str]]:
+    """Sort key of names under which PRE-2 stands before PRE-10; equal only for equal names, so that every order is one order."""
+    parts = [part for part in re.split(r"([0-9]+)", str(text)) if part]
+    # the name itself ends the key, before any longer name: 1 and 01 must not stand in the order of a set
+    return [*((0, int(part), "") if part[0] in "0123456789" else (1, 0, part) for part in parts), (-1, 0, str(text))]

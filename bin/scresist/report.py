@@ -15,6 +15,7 @@ from typing import Any
 import pandas as pd
 
 from scresist import io, keys, status
+from scresist.keys import natural
 
 DASH = "–"
 SHORT_TEXT = 24  # characters that a table cell keeps on one line
@@ -38,6 +39,8 @@ TUMOUR_STEPS = ("subcluster_epithelium", "find_programs", "track_panels", "score
 SIGNAL_STEPS = ("score_communication",)
 FATE_STEPS = ("map_fates",)
 MICROENVIRONMENT_STEPS = ("test_composition", "score_tcells", "compare_communication")
+# Evidence beside the cells: each step runs where its input was given, and then owes its tables.
+EVIDENCE_STEPS = ("fit_dose_response", "compare_staining", "score_routes")
 # What a step must have written for its unit when its status is ok or warning.
 SAMPLE_TABLES = {
     "load_sample": ("load",),
@@ -55,6 +58,9 @@ COHORT_TABLES = {
     "test_composition": ("proportions", "composition_tests", "diversity", "beta_diversity"),
     "score_tcells": ("tcell_values", "tcell_tests"),
     "compare_communication": ("flow", "ranknet", "pathway_drivers", "comm_phase", "comm_absent"),
+    "fit_dose_response": ("dose_fits", "dose_points", "dose_tests"),
+    "compare_staining": ("staining_values", "staining_tests", "staining_concordance"),
+    "score_routes": ("route_items", "route_card", "decomposition", "target_clones", "target_sets"),
     "assemble_cohort": ("columns",),
     "check_recovery": ("recovery",),
 }
@@ -62,6 +68,7 @@ STEP_NAMES = {
     "simulate_cohort": "simulate cohort",
     "load_annotated": "read annotated object",
     "check_design": "check design",
+    "check_evidence": "check evidence tables",
     "load_sample": "read matrix",
     "correct_ambient": "ambient RNA",
     "flag_cells": "cell quality",
@@ -86,6 +93,10 @@ STEP_NAMES = {
     "score_communication": "communication",
     "compare_communication": "communication over phases",
     "map_fates": "fates",
+    "test_survival": "survival",
+    "fit_dose_response": "dose-response",
+    "compare_staining": "staining",
+    "score_routes": "resistance card",
     "assemble_cohort": "final object",
     "check_recovery": "recovery of planted truth",
     "build_report": "report",
@@ -100,7 +111,6 @@ LEVELS = {
     "warning": (4, "! read note", "sc-warning"),
     "ok": (5, "✓ done", "sc-ok"),
 }
-ADJUSTED_P = 0.05  # below: a relation is worded as a finding where patients stand behind it
 EVIDENCE_CLAIMS = ("replicated", "limited")  # only these may be worded as a finding (methods.md, unit of replication)
 
 
@@ -166,11 +176,6 @@ def listing(names: Sequence[str], most: int = 6) -> str:
     if len(names) > most:
         return ", ".join(names[:most]) + f" and {len(names) - most} more"
     return names[0] if len(names) == 1 else ", ".join(names[:-1]) + f" and {names[-1]}" if names else ""
-
-
-def natural(text: Any) -> list[tuple[int, int, str]]:
-    """Sort key under which PRE-2 stands before PRE-10."""
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"([0-9]+)", str(text)) if part]
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------
@@ -320,6 +325,7 @@ def check_delivery(tables: Tables, rows: pd.DataFrame, cells: pd.DataFrame) -> N
             problems += [f"{step} of {unit}: says {state}, but {name} is missing" for name in names if name not in tables.files]
     if has_tumour_stage(rows):
         problems += _tumour_problems(tables, design, word)
+    problems += _table_problems(tables, word, [step for step in EVIDENCE_STEPS if (step, "cohort") in word])
     if has_microenvironment_stage(rows):
         problems += _microenvironment_problems(tables, design, word, has_tumour_stage(rows))
     foreign = sorted(set(cells[keys.SAMPLE].astype(str)) - set(samples))
@@ -350,7 +356,13 @@ def _microenvironment_problems(
     expected += [(step, unit) for unit in sorted(set(design[keys.PATIENT]), key=natural) for step in FATE_STEPS if tumour]
     expected += [(step, "cohort") for step in MICROENVIRONMENT_STEPS]
     problems = [f"{step} of {unit}: no status row" for step, unit in expected if (step, unit) not in word]
-    for step in MICROENVIRONMENT_STEPS:
+    return problems + _table_problems(tables, word, MICROENVIRONMENT_STEPS)
+
+
+def _table_problems(tables: Tables, word: Mapping[tuple[str, str], Any], steps: Sequence[str]) -> list[str]:
+    """Tables that cohort steps did not write although they say that they worked."""
+    problems = []
+    for step in steps:
         state = word.get((step, "cohort"))
         if state is not None and level(state) in ("ok", "warning"):
             names = [f"{kind}.tsv" for kind in COHORT_TABLES[step]]
@@ -600,16 +612,6 @@ def evidence(n_patients_a: int, n_patients_b: int) -> str:
     return "replicated" if least >= 3 else "limited" if least == 2 else "single_patient"
 
 
-def wording(kind: str, tested: bool) -> tuple[str, str]:
-    """(opening, verb) for a statement: a claim needs patients as replicates and a test; else it is exploratory."""
-    if tested and kind in EVIDENCE_CLAIMS:
-        return "", "was"
-    return "exploratory: ", "looked"
-
-
-FINDING_COLUMNS = ["statement", "step", "contrast", "effect", "p_adjusted", "evidence", "table"]
-
-
 def shares(cells: pd.DataFrame) -> pd.DataFrame:
     """Share of each main type, unresolved included, in each sample's kept cells.
 
@@ -631,183 +633,6 @@ def patient_shares(long: pd.DataFrame) -> pd.DataFrame:
     pooled = long.groupby([keys.PATIENT, keys.PHASE, keys.MAIN_TYPE], as_index=False)["n_cells"].sum()
     pooled["share"] = pooled["n_cells"] / pooled.groupby([keys.PATIENT, keys.PHASE])["n_cells"].transform("sum")
     return pooled
-
-
-def findings(made: Facts, tables: Tables, cells: pd.DataFrame) -> pd.DataFrame:
-    """Statements for findings.tsv and the first page; nothing without a test is worded as a claim."""
-    rows: list[tuple[Any, ...]] = []
-    sources = ["filter.tsv", *(["filter.tsv"] if made.n_doublets is not None else []), "types.tsv"]
-    for line, source in zip(key_sentences(made), sources, strict=False):
-        rows.append((line, "filter_cells" if source == "filter.tsv" else "annotate_cells", "", None, None, "descriptive", source))
-    contrasts = tables.get("contrasts")
-    if keys.MAIN_TYPE in cells and not contrasts.empty:
-        pooled = patient_shares(shares(cells))
-        pooled = pooled[pooled[keys.MAIN_TYPE] != keys.UNRESOLVED]
-        for row in contrasts.to_dict("records"):
-            statement = _largest_shift(pooled, row)
-            if statement:
-                rows.append(statement)
-    rows += [*_share_findings(tables), *_gene_findings(tables), *_program_findings(tables), *_clone_findings(tables)]
-    rows += [*_tcell_findings(tables), *_signal_findings(tables)]
-    return pd.DataFrame(rows, columns=FINDING_COLUMNS)
-
-
-def _share_findings(tables: Tables) -> list[tuple[Any, ...]]:
-    """Main types whose share among all cells differs between patients of a contrast (propeller on log odds, adjusted)."""
-    tests = tables.get("composition_tests")
-    if tests.empty:
-        return []
-    chosen = (tests["level"] == keys.MAIN_TYPE) & (tests["denominator"] == "all") & (tests["method"] == keys.SHARE_METHOD)
-    made = []
-    for row in tests[chosen & tests["evidence"].isin(EVIDENCE_CLAIMS)].to_dict("records"):
-        p, effect = to_number(row["p_adjusted"]), to_number(row["effect"])
-        a, b = to_number(row["mean_a"]), to_number(row["mean_b"])
-        if None in (p, effect, a, b) or p >= ADJUSTED_P:
-            continue
-        sides = row["contrast"].split(":")[-1].split("_vs_")
-        text = (
-            f"the share of {row['cell_type']} was {'higher' if effect > 0 else 'lower'} in {sides[0]} than in {sides[-1]} (mean"
-            f" {100 * a:.1f} % of {row['n_patients_a']} patients, {100 * b:.1f} % of {row['n_patients_b']})"
-        )
-        made.append((text, "test_composition", row["contrast"], a - b, p, row["evidence"], "composition_tests.tsv"))
-    return made
-
-
-def _tcell_findings(tables: Tables) -> list[tuple[Any, ...]]:
-    """States of T cells that differ between patients of a contrast after adjustment."""
-    tests = tables.get("tcell_tests")
-    if tests.empty:
-        return []
-    made = []
-    for row in tests[tests["evidence"].isin(EVIDENCE_CLAIMS) & (tests["test"] != "dunn")].to_dict("records"):
-        p, effect = to_number(row["p_adjusted"]), to_number(row["effect"])
-        if None in (p, effect) or p >= ADJUSTED_P or "_vs_" not in row["contrast"]:
-            continue
-        sides = row["contrast"].split(":")[-1].split("_vs_")
-        state = str(row["score"]).removesuffix("_score")
-        text = (
-            f"the {state} score of {str(row['cell_type']).replace('_', ' ')} was {'higher' if effect > 0 else 'lower'} in"
-            f" {sides[0]} than in {sides[-1]} ({row['n_patients_a']} against {row['n_patients_b']} patients)"
-        )
-        made.append((text, "score_tcells", row["contrast"], effect, p, row["evidence"], "tcell_tests.tsv"))
-    return made
-
-
-def _signal_findings(tables: Tables) -> list[tuple[Any, ...]]:
-    """Pathways whose information flow differs between patients; else the largest change of a contrast, said to be exploratory."""
-    ranks = tables.get("ranknet")
-    if ranks.empty:
-        return []
-    made = []
-    named = ranks[ranks["contrast"].str.contains("_vs_", regex=False) & ~ranks["pathway"].str.startswith("other:")]
-    for contrast, rows in named.groupby("contrast", sort=False):
-        sides = contrast.split("_vs_")
-        records = rows.to_dict("records")
-        sure = [
-            row
-            for row in records
-            if row["evidence"] in EVIDENCE_CLAIMS and (p := to_number(row["p_adjusted"])) is not None and p < ADJUSTED_P
-        ]
-        for row in sure:
-            effect = to_number(row["effect"]) or 0.0
-            text = (
-                f"signalling by {row['pathway']} was {'stronger' if effect > 0 else 'weaker'} in {sides[0]} than in {sides[-1]}"
-                f" (information flow, {row['n_patients_a']} against {row['n_patients_b']} patients)"
-            )
-            p = to_number(row["p_adjusted"])
-            made.append((text, "compare_communication", contrast, effect, p, row["evidence"], "ranknet.tsv"))
-        for row in [] if sure else [row for row in records if row["rank"] == "1"]:
-            effect, p = to_number(row["cell_effect"]), to_number(row["cell_p_adjusted"])
-            if effect is None or p is None or p >= ADJUSTED_P:
-                continue
-            text = (
-                f"{wording(keys.CELL_LEVEL, tested=False)[0]}signalling by {row['pathway']} looked"
-                f" {'stronger' if effect > 0 else 'weaker'} in {sides[0]} than in {sides[-1]}; the largest change of any pathway,"
-                " tested over cells, not patients"
-            )
-            made.append((text, "compare_communication", contrast, effect, p, keys.CELL_LEVEL, "ranknet.tsv"))
-    return made
-
-
-def _gene_findings(tables: Tables) -> list[tuple[Any, ...]]:
-    """One statement per contrast in which tumour cells could be compared between patients."""
-    made = []
-    summary = tables.of_units("de_summary", "contrast")
-    if summary.empty:
-        return made
-    tested = summary[(summary["cell_type"] == keys.TUMOUR) & summary["evidence"].isin(EVIDENCE_CLAIMS)]
-    for row in tested.to_dict("records"):
-        up, down = to_number(row["n_up_pseudobulk"]), to_number(row["n_down_pseudobulk"])
-        a, b = to_number(row["n_patients_used_a"]), to_number(row["n_patients_used_b"])
-        if None in (up, down, a, b):
-            continue
-        sides = row["contrast"].replace("_vs_", " and ")
-        text = (
-            f"{number(up + down, 0)} genes differed in tumour cells between patients of {sides}: "
-            f"{number(up, 0)} higher, {number(down, 0)} lower in the first ({number(a, 0)} against {number(b, 0)} patients)"
-        )
-        source = f"{row['contrast']}.de_pseudobulk.tsv.gz"
-        made.append((text, "test_expression", row["contrast"], None, None, row["evidence"], source))
-    return made
-
-
-def _program_findings(tables: Tables) -> list[tuple[Any, ...]]:
-    """Modules whose relation to a trait holds between patients after adjustment; none is a result that the chapter tells."""
-    traits = tables.get("module_traits")
-    if traits.empty:
-        return []
-    made = []
-    for row in traits[(traits["level"] == "sample") & traits["evidence"].isin(EVIDENCE_CLAIMS)].to_dict("records"):
-        p, rho = to_number(row["p_adjusted"]), to_number(row["rho"])
-        if p is not None and rho is not None and p < ADJUSTED_P:
-            text = (
-                f"the co-expression module {row['module']} of tumour cells {'rose' if rho > 0 else 'fell'} with"
-                f" {str(row['trait']).replace('_', ' ')} (Spearman's rho {rho:.2f} over {row['n']} patients)"
-            )
-            made.append((text, "find_programs", row["contrast"], rho, p, row["evidence"], "module_traits.tsv"))
-    return made
-
-
-def _clone_findings(tables: Tables) -> list[tuple[Any, ...]]:
-    """Clones that grew, shrank, came or went within a patient: they count cells of single biopsies, so they are exploratory."""
-    changes = tables.of_units("clone_changes", keys.PATIENT)
-    if changes.empty:
-        return []
-    words = {"emerging": "appeared", "lost": "was no longer found", "expanding": "grew", "shrinking": "shrank"}
-    made = []
-    for row in changes[changes["class"].isin(words)].to_dict("records"):
-        counts = [to_number(row[name]) for name in ("n_a", "N_a", "n_b", "N_b")]
-        if None in counts or not counts[1] or not counts[3]:
-            continue
-        opening, sides = wording(row["evidence"], tested=False)[0], row["contrast"].replace("_vs_", " against ")
-        text = (
-            f"{opening}clone {row['clone']} {words[row['class']]}: {percent(counts[2], counts[3])} to"
-            f" {percent(counts[0], counts[1])} of the malignant cells, {sides} (one patient)"
-        )
-        effect, p = to_number(row["diff"]), to_number(row["p_adjusted"])
-        made.append((text, "trace_clones", row["contrast"], effect, p, row["evidence"], f"{row[keys.PATIENT]}.clone_changes.tsv"))
-    return made
-
-
-def _largest_shift(pooled: pd.DataFrame, contrast: Mapping[str, Any]) -> tuple[Any, ...] | None:
-    """The type whose mean share over patients differs most between two phases; None when a side is empty or no phase."""
-    sides = [str(contrast.get("side_a")), str(contrast.get("side_b"))]
-    parts = [pooled[pooled[keys.PHASE] == side] for side in sides]
-    if any(part.empty for part in parts):
-        return None
-    n = [part[keys.PATIENT].nunique() for part in parts]
-    # every patient of `pooled` has a row for every type, zeros included, so plain means are means over patients
-    means = [part.groupby(keys.MAIN_TYPE)["share"].mean() for part in parts]
-    shift = (means[0] - means[1]).sort_index()
-    name = shift.abs().idxmax()
-    opening, verb = wording(evidence(*n), tested=False)
-    direction = "higher" if shift[name] > 0 else "lower"
-    text = (
-        f"{opening}the share of {name} {verb} {direction} in {sides[0]} than in {sides[1]} (mean {100 * means[0][name]:.0f} % of"
-        f" {count(n[0], 'patient')}, {100 * means[1][name]:.0f} % of {count(n[1], 'patient')}); the largest difference of any"
-        " type, not tested"
-    )
-    return (text, "annotate_cells", contrast.get("contrast"), float(shift[name]), None, evidence(*n), "types.tsv")
 
 
 def caveats(rows: pd.DataFrame, tables: Tables, made: Facts) -> list[str]:

@@ -51,6 +51,9 @@ MODULE_LOADING = (0.55, 0.8)  # ln fold per unit of activity
 MODULE_NAMED = {"primary": ("FABP1", "MUC17", "REG1A")}
 SAMPLE_ACTIVITY_SD = 0.15
 ACTIVITY_SD = {"primary": 0.9, "acquired": 1.0}
+# Where shares of clones change with the phase, the first clone, which expands, has the program of resistance already at baseline:
+# (module, added to its activity in that clone in every phase), with the sign of the module's move in acquired resistance.
+CARRIED = ("acquired", -0.6)
 # A stratum of malignant cells with the marker; it carries the module of primary resistance.
 MARKER, MARKER_MODULE, MARKER_PHASE = "MUC3A", "primary", "PRE-R"
 MARKER_SHARE = {MARKER_PHASE: 0.45}
@@ -93,6 +96,14 @@ class Tumour:
     def share(self, phase: str) -> np.ndarray:
         """Share of each clone in a phase."""
         return np.array(self.shares.get(phase, self.shares[""]))
+
+    def carried(self) -> np.ndarray:
+        """clones x modules: activity that a clone has beyond the others (CARRIED)."""
+        made = np.zeros((len(self.clones), len(MODULES)))
+        if len(self.clones) > 1 and len(self.shares) > 1:
+            name, shift = CARRIED
+            made[0, list(MODULES).index(name)] = shift
+        return made
 
 
 def tumour(
@@ -311,6 +322,7 @@ def plant(
     if n:
         drawn = rng.choice(len(made.clones), size=n, p=made.share(phase))
         clone[malignant] = np.array(made.clones, dtype=object)[drawn]
+        activity += made.carried()[drawn]
         out[malignant] += effects[drawn].astype(np.float32)
         out[malignant] += (activity @ plan.loading.to_numpy().T).astype(np.float32)
         if phase in plan.phase:

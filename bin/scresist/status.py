@@ -28,12 +28,13 @@ SENTENCES = {
     keys.NOT_ESTIMABLE: "The quantity does not exist for these data; it is left empty, not zero.",
     keys.CNV_QUIET: "No copy-number change was found: the cells may be normal or of a tumour without such changes.",
     keys.NO_TERMINAL_STATE: "The cells show no end point: no state that cells enter and do not leave.",
+    keys.OUT_OF_RANGE: "The quantity lies beyond the tested range: a limit is given, no number.",
     keys.FAILED_NO_CELLS: "No cell is left although there should be some: look at this sample.",
     keys.FAILED_UNFILTERED: "The matrix holds mostly empty droplets: give the filtered matrix.",
     keys.FAILED_NAN_LOSS: "The model did not fit: its loss became undefined.",
 }
 WORDS = tuple(SENTENCES)
-UNIT_TYPES = ("cohort", "sample", "patient", "contrast", "type", "marker")
+UNIT_TYPES = ("cohort", "sample", "patient", "contrast", "type", "marker", "dataset")
 
 
 def few(names: Sequence[str], most: int = 6) -> str:

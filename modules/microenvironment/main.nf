@@ -41,6 +41,8 @@ workflow MICROENVIRONMENT {
     )
 
     emit:
-    tests   = TEST_COMPOSITION.out.tests // path: composition_tests.tsv
-    ranknet = COMPARE_COMMUNICATION.out.ranknet // path: ranknet.tsv
+    weighed = TEST_COMPOSITION.out.proportions
+        .mix(SCORE_TCELLS.out.values)
+        .mix(COMPARE_COMMUNICATION.out.flow)
+        .mix(COMPARE_COMMUNICATION.out.ranknet) // tables that the resistance card reads
 }

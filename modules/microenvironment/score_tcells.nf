@@ -18,7 +18,7 @@ process SCORE_TCELLS {
     output:
     path 'tcells.parquet', emit: scores
     path 'tcells.parquet', topic: fragments
-    path 'tcell_values.tsv', emit: values
+    path 'tcell_{values,tests}.tsv', emit: values
     path 'tcell_{values,tests}.tsv', topic: tables
     path '*.status.tsv', topic: status
     path '*.provenance.json', topic: provenance

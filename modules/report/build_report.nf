@@ -5,7 +5,6 @@
 
 process BUILD_REPORT {
     tag 'cohort'
-    label 'light'
     memory { 4.GB * task.attempt }
 
     input:

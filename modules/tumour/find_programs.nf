@@ -20,6 +20,8 @@ process FIND_PROGRAMS {
     output:
     path 'modules.parquet', emit: modules
     path 'modules.rankings.tsv.gz', emit: rankings
+    path 'modules.tsv', emit: genes
+    path 'module_{traits,samples}.tsv', emit: relations
     path 'modules.parquet', topic: fragments
     path '{soft_threshold,modules,module_sizes,module_samples,module_traits,module_groups,preservation}.tsv', topic: tables
     path 'modules.rankings.tsv.gz', topic: tables

@@ -56,9 +56,20 @@ workflow TUMOUR {
         .mix(FIND_PROGRAMS.out.rankings.map { file -> ['modules', file] })
     ENRICH_GENES(rankings, assets.gene_sets)
 
+    weighed = TRACE_CLONES.out.shares
+        .mix(FIND_PROGRAMS.out.relations)
+        .mix(TRACK_PANELS.out.values)
+        .mix(TRACK_PANELS.out.clones)
+        .mix(SCORE_ACTIVITY.out.activity)
+
     emit:
+    malignant // list of paths: one per patient
+    clones    // list of paths: one per patient
     calls  = CALL_MALIGNANT.out.calls.join(TRACE_CLONES.out.clones) // patient, malignant cells, clones
     labels // list of paths: clones of all patients and clusters of tumour cells
     states // path: epi_clusters.parquet
     modules = FIND_PROGRAMS.out.modules // path: modules.parquet
+    genes = FIND_PROGRAMS.out.genes // path: modules.tsv
+    panel_tests = TRACK_PANELS.out.tests // path: panel_tests.tsv
+    weighed // tables that the resistance card reads
 }

@@ -16,7 +16,7 @@ process SCORE_ACTIVITY {
     path networks
 
     output:
-    path 'activity.tsv', emit: activity
+    path '{activity,activity_tests}.tsv', emit: activity
     path '{activity,activity_tests}.tsv', topic: tables
     path '*.status.tsv', topic: status
     path '*.provenance.json', topic: provenance

@@ -15,7 +15,7 @@ process TRACE_CLONES {
     output:
     tuple val(patient), path("${patient}.clones.parquet"), emit: clones
     tuple val(patient), path("${patient}.clones.tsv"), emit: table
-    tuple val(patient), path("${patient}.clone_phases.tsv"), path("${patient}.clone_changes.tsv"), emit: changes
+    path "${patient}.{clone_phases,clone_changes,clone_diversity}.tsv", emit: shares
     path "${patient}.clones.parquet", topic: fragments
     path "${patient}.{clones,clone_events,clone_phases,clone_changes,clone_tree,clone_diversity}.tsv", topic: tables
     path "${patient}.{cnv_heatmap,clone_flow}.png", topic: tables

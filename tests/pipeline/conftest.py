@@ -85,8 +85,15 @@ S4\tP3\tPOST\tb2\t150
 SMALL = (
     "--scvi_max_epochs", 2, "--cluster_resolutions", "1.0,2.0", "--sample_min_median_genes", 500,
     "--gsea_permutations", 200, "--panel_draws", 5, "--de_levels", "tumour", "--comm_groupby", "main_type", "--skip_liana",
-    "--n_perms_flow", 20, "--flow_draws", 2, "--fates_null", 10,
+    "--n_perms_flow", 20, "--flow_draws", 2, "--fates_null", 10, "--route_n_boot", 20,
 )  # fmt: skip
+
+
+def beside(cohort: Path) -> tuple[object, ...]:
+    """Arguments that hand in what was simulated beside the cells of `small_cohort`."""
+    folder = cohort.parent / "evidence"
+    names = {"--survival": "survival.csv", "--dose_response": "plates.tsv", "--staining_tables": "staining.tsv"}
+    return tuple(part for option, name in names.items() for part in (option, folder / name))
 
 
 @pytest.fixture(scope="session")
@@ -96,6 +103,7 @@ def small_cohort(tmp_path_factory) -> Path:
     (folder / "design.tsv").write_text(SMALL_DESIGN)
     assets = ROOT / "assets"
     tables = ["--positions", assets / "gene_positions.tsv.gz", "--markers", assets / "markers.tsv", "--arms", assets / "arms.tsv"]
+    tables += ["--cell_cycle", assets / "cell_cycle.tsv"]
     command = [ROOT / ".venv" / "bin" / "python", ROOT / "bin" / "simulate_cohort.py", *tables]
     command += ["--design", folder / "design.tsv", "--n_genes", "5500", "--seed", "3"]
     subprocess.run(command, cwd=folder, check=True)
@@ -105,7 +113,8 @@ def small_cohort(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def small(tmp_path_factory, small_cohort) -> Run:
     """A run on the small cohort."""
-    return _done(launch(tmp_path_factory.mktemp("small"), "--input", small_cohort / "samplesheet.csv", *SMALL))
+    sheet = small_cohort / "samplesheet.csv"
+    return _done(launch(tmp_path_factory.mktemp("small"), "--input", sheet, *SMALL, *beside(small_cohort)))
 
 
 @pytest.fixture(scope="module")

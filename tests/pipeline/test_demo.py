@@ -33,11 +33,13 @@ def test_floors_are_those_that_were_promised(demo):
         "main_types": 0.97, "doublets": 0.90, "malignant": 0.97, "cnv_quiet": 1.0, "clones": 0.85, "clones_median": 0.95,
         "one_clone_tumours": 1.0, "clone_shares": 0.90, "clone_changes": 1.0, "genes_recall": 0.80, "modules": 0.80,
         "module_traits": 1.0, "shares_found": 1.0, "signals": 1.0, "signals_first": 1.0, "absent_types": 1.0, "path_order": 0.5,
-        "path_direction": 1.0, "path_control": 1.0,
+        "path_direction": 1.0, "path_control": 1.0, "hazard_ratio": 1.0, "incomplete_curves": 1.0, "staining": 1.0, "routes": 1.0,
     }  # fmt: skip
     low = {what: floors.get(what) for what, floor in promised.items() if not floors.get(what, 0) >= floor}
     assert not low
-    assert floors["genes_fdr"] <= 0.10 and floors["shares_false"] == 0  # ceilings
+    ceilings = {"genes_fdr": 0.10, "shares_false": 0, "ic50": 0.10, "staining_flat": 0, "routes_false": 0.10}
+    ceilings["decomposition"] = 1e-9
+    assert {what: floors[what] for what, most in ceilings.items() if not floors[what] <= most} == {}
 
 
 def test_the_poor_sample_is_reported_and_the_cohort_finishes(demo):
@@ -79,6 +81,28 @@ def test_the_microenvironment_says_what_it_could_not_do(demo):
     assert alone == {""}  # one patient at response: effects, no p
 
 
+def test_the_card_weighs_the_patient_that_was_followed(demo):
+    """P1 has all three routes and lost the target; nobody else was biopsied twice, and is told so instead of being left out."""
+    folder = demo.outdir / "05_evidence" / "routes"
+    card = {(row["patient"], row["route"]): row for row in rows(folder / "route_card.tsv")}
+    for route in ("pre_existing_clone", "reprogramming", "microenvironment", "target_loss"):
+        assert card["P1", route]["word"] == "supported", route
+        assert card["P1", route]["evidence"] == "single_patient"
+    patients = {row["patient"] for row in rows(demo.outdir / "00_design" / "samples.tsv")}
+    assert {card[name, "reprogramming"]["word"] for name in patients - {"P1"}} == {"not assessable"}
+    items = rows(folder / "route_items.tsv")
+    assert all(row["ci_low"] and row["ci_high"] for row in items if row["vote"] in ("1", "-1"))  # no vote without an interval
+    assert all(row["reason"] for row in items if not row["vote"])  # and no silence without a reason
+    for name in {part.strip() for row in items for part in row["source_table"].split(",") if "<" not in part}:
+        if name.startswith(("0", "cohort")) and not any(f"/{p}." in name for p in patients - {"P1"}):
+            assert (demo.outdir / name).is_file(), f"the card links {name}"
+    sets = [row for row in rows(folder / "target_sets.tsv") if row["patient"] == "P1" and row["phase"] == "POST"]
+    assert {row["role"] for row in sets} == {"acquired_resistance"}
+    fits = rows(demo.outdir / "05_evidence" / "dose_response" / "dose_fits.tsv")
+    (open_end,) = [row for row in fits if row["curve"] == "LINE-2 / shCtrl / ADC-1" and row["replicate"] == "all"]
+    assert open_end["ic50"] == "" and open_end["ic50_text"].startswith("> ")  # levels off above half effect
+
+
 def test_no_warning_of_the_workflow_engine(demo):
     assert demo.warnings() == []
 
@@ -101,6 +125,10 @@ def test_result_tree(demo):
         "04_microenvironment/communication/RES-1.lr_prob.tsv.gz", "04_microenvironment/communication/ranknet.tsv",
         "04_microenvironment/communication/comm_absent.tsv", "04_microenvironment/fates/P1.fate_tests.tsv",
         "04_microenvironment/fates/P1.fates.png",
+        "05_evidence/evidence_inputs.tsv", "05_evidence/survival/bulk.cox.tsv", "05_evidence/survival/bulk.kaplan_meier.png",
+        "05_evidence/dose_response/dose_tests.tsv", "05_evidence/dose_response/ADC-1.dose_response.png",
+        "05_evidence/staining/staining_tests.tsv", "05_evidence/staining/HER2.staining.png",
+        "05_evidence/routes/route_card.tsv", "05_evidence/routes/decomposition.tsv", "05_evidence/routes/target_clones.tsv",
     ):  # fmt: skip
         assert (demo.outdir / name).is_file(), f"{name} is missing"
         assert (demo.outdir / name).stat().st_size > 0, f"{name} is empty"

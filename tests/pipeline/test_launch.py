@@ -81,3 +81,36 @@ def test_log_values_offered_as_counts_are_refused(nextflow, tmp_path, shared_dat
     assert "sade_3523x550.h5ad" in run.text
     assert re.search(r"log", run.text)
     assert "FLAG_CELLS" not in "".join(line for line in run.text.splitlines() if "Submitted" in line)
+
+
+def test_a_sheet_of_cohorts_with_faults_gives_one_message_before_any_work(nextflow, tmp_path):
+    (tmp_path / "samples.csv").write_text("sample,patient,phase,path\nS1,P1,PRE,there\n")
+    (tmp_path / "there").mkdir()
+    (tmp_path / "sheet.csv").write_text("dataset,clinical\nacrg,gone.csv\nacrg,gone.csv\n-x,\n")
+    run = nextflow(tmp_path, "--input", tmp_path / "samples.csv", "--survival", tmp_path / "sheet.csv")
+    assert run.code != 0
+    for text in (
+        "row 2, column clinical: 'gone.csv'; expected a file, nothing lies there",
+        "row 3, column dataset: 'acrg' stands in row 2 too",
+        "row 4, column dataset: '-x'; expected a name",
+        "row 4, column clinical: empty",
+    ):
+        assert text in run.text, run.text
+    assert "LOAD_SAMPLE" not in run.text
+
+
+def test_faults_of_all_evidence_tables_are_told_together_and_at_once(nextflow, tmp_path, small_cohort):
+    """Tables that would end a run after hours end it while the samples are still being read."""
+    (tmp_path / "outcome.csv").write_text("patient,time,event\nA,-3,1\nB,4,2\nC,5,0\n")
+    (tmp_path / "sheet.csv").write_text("dataset,clinical\nbulk,outcome.csv\n")
+    (tmp_path / "wells.csv").write_text("line,compound,dose,unit,response\nL1,X,-1,nM,99\nL1,X,1,nM,50\n")
+    (tmp_path / "fields.csv").write_text("patient,sample,phase,field,marker,value\nP1,S1,LATER,1,HER2,0.4\n")
+    run = nextflow(
+        tmp_path, "--input", small_cohort / "samplesheet.csv", "--survival", tmp_path / "sheet.csv", "--dose_response",
+        tmp_path / "wells.csv", "--staining_tables", tmp_path / "fields.csv",
+    )  # fmt: skip
+    assert run.code != 0
+    for text in ("outcome.csv", "'-3'", "'2'", "wells.csv", "-1", "fields.csv", "LATER"):
+        assert text in run.text, (text, run.text)
+    ran = {row["process"] for row in run.trace()}
+    assert "CHECK_EVIDENCE" in ran and ran <= {"CHECK_DESIGN", "CHECK_EVIDENCE", "LOAD_SAMPLE", "FLAG_CELLS"}, ran

@@ -24,6 +24,30 @@ def rows(path):
         return list(csv.DictReader(handle, delimiter="\t", quoting=csv.QUOTE_NONE))
 
 
+def write_studies(folder, shared_data):
+    """Bulk cohorts and curves that others published, as a user would hand them in: a sheet with its tables, and wells."""
+    lung = pd.read_csv(shared_data / "surv_classic" / "lung.csv")
+    lung.insert(0, "patient", [f"L{i:03d}" for i in range(len(lung))])
+    lung.assign(event=(lung["status"] - 1).astype(int)).drop(columns="status").to_csv(folder / "lung.csv", index=False)
+    ihc = pd.read_csv(shared_data / "metabric" / "metabric_IHC4.tsv", sep="\t", dtype=str)
+    ihc.insert(0, "patient", [f"MB{i:04d}" for i in range(len(ihc))])
+    ihc[ihc["time_months"].astype(float) > 0].to_csv(folder / "ihc4.tsv", sep="\t", index=False)
+    names = "GSE62254_ACRG_survival_subtype.tsv", "GSE62254_ACRG_expr_1055x300.tsv.gz"
+    bulk = [shared_data / "bulk_gastric" / name for name in names]
+    sheet = [
+        "dataset,clinical,expression,patient_column,time_column,event_column,time_unit,endpoint,markers,groups,covariates",
+        "lung,lung.csv,,,,,days,OS,,sex,age",
+        f"acrg,{bulk[0]},{bulk[1]},GEO_ID,t,e,months,OS,MKI67;ZEB1;SPARC;MUC3A,ACRG.sub,",
+        "metabric,ihc4.tsv,,,time_months,,months,OS,PGR;ERBB2;MKI67,,age",
+    ]
+    (folder / "survival.csv").write_text("\n".join(sheet) + "\n")
+    wells = pd.read_csv(shared_data / "dose_response" / "GDSC_dev_raw.tsv.gz", sep="\t")
+    # some lines met a compound twice: each experiment keeps its own curve
+    names = {"cellid": "line", "drugid": "compound", "dose_uM": "dose", "viability_pct": "response", "experiment": "treatment"}
+    wells.rename(columns=names).to_csv(folder / "gdsc.tsv", sep="\t", index=False)
+    return "--survival", folder / "survival.csv", "--dose_response", folder / "gdsc.tsv", "--dose_unit", "uM"
+
+
 @pytest.fixture(scope="module")
 def ctcl(nextflow, tmp_path_factory, shared_data):
     """Three skin lymphomas and three healthy skins as two phases, one command, default methods."""
@@ -33,7 +57,7 @@ def ctcl(nextflow, tmp_path_factory, shared_data):
     (folder / "samplesheet.csv").write_text("\n".join(["sample,patient,phase,path", *lines]) + "\n")
     run = nextflow(
         folder, "--input", folder / "samplesheet.csv", "--phases", "healthy,tumour", "--scvi_max_epochs", 100,
-        "--publish_intermediates", *SIGNALS,
+        "--publish_intermediates", *SIGNALS, *write_studies(folder, shared_data),
     )  # fmt: skip
     assert run.code == 0, run.text
     return run
@@ -71,6 +95,48 @@ def test_ctcl_microenvironment(ctcl):
     nothing = ranks.loc[ranks["contrast"] == "tumour_vs_healthy", "rank"].isna().all()
     assert (status["compare_communication", "tumour_vs_healthy"] == "not_estimable") == nothing
     assert all(status["map_fates", name].startswith("skipped_") for name in CTCL)
+
+
+def test_published_cohorts_beside_the_cells(ctcl):
+    """Figures that R's survival gives for the same patients; a gene that was not measured is said to be so."""
+    folder = ctcl.outdir / "05_evidence" / "survival"
+    cox = {name: pd.read_csv(folder / f"{name}.cox.tsv", sep="\t") for name in ("lung", "acrg", "metabric")}
+    lung = cox["lung"][(cox["lung"]["marker"] == "sex") & (cox["lung"]["model"] == "univariate")].iloc[0]
+    assert (lung["hr"], lung["p"]) == (pytest.approx(0.588, abs=5e-4), pytest.approx(0.00149, abs=5e-6))
+    logrank = {name: pd.read_csv(folder / f"{name}.logrank.tsv", sep="\t").set_index("marker") for name in ("lung", "acrg")}
+    assert logrank["lung"].loc["sex", "chi2"] == pytest.approx(10.3, abs=0.05)
+    assert logrank["acrg"].loc["ACRG.sub", "chi2"] == pytest.approx(18.97, abs=0.005)
+    assert logrank["acrg"].loc["ACRG.sub", "p"] == pytest.approx(2.8e-4, abs=5e-6)
+    ratios = {"acrg": {"MKI67": 0.76, "ZEB1": 1.48, "SPARC": 1.34}, "metabric": {"PGR": 0.86, "ERBB2": 1.12, "MKI67": 1.12}}
+    for name, expected in ratios.items():
+        found = cox[name][cox[name]["model"] == "univariate"].set_index("marker")
+        for gene, ratio in expected.items():
+            assert found.loc[gene, "hr"] == pytest.approx(ratio, abs=0.005), (name, gene)
+    assert cox["acrg"].set_index("marker").loc["MUC3A", "reason"].startswith("gene_absent")
+    status = {(row["step"], row["unit"]): row for row in rows(ctcl.outdir / "report" / "status.tsv")}
+    assert {("test_survival", name) for name in ratios} <= set(status)
+    # healthy and diseased skin of different people: nobody was followed, so there is no route to weigh, and the run says so
+    assert status["score_routes", "cohort"]["status"] == "not_estimable"
+    assert "before therapy and a later one" in status["score_routes", "cohort"]["reason"]
+
+
+def test_published_curves_beside_the_cells(ctcl, shared_data):
+    fits = pd.read_csv(ctcl.outdir / "05_evidence" / "dose_response" / "dose_fits.tsv", sep="\t", low_memory=False)
+    fits = fits[fits["replicate"] == "all"].set_index("treatment")
+    published = pd.read_csv(shared_data / "dose_response" / "GDSC_dev_published.tsv", sep="\t", index_col=0)
+    raw = pd.read_csv(shared_data / "dose_response" / "GDSC_dev_raw.tsv.gz", sep="\t").sort_values(["experiment", "dose_uM"])
+    ends = raw.groupby("experiment")["viability_pct"].agg(["first", "last"])
+    assert sorted(fits.index) == sorted(ends.index)
+    crossing = published.loc[ends.index[(ends["first"] > 50) & (ends["last"] < 50)]]
+    known = fits["ic50"].notna()
+    both = crossing[crossing.index.isin(fits.index[known])]
+    assert len(both) >= 0.95 * len(crossing) > 200
+    found = np.log10(fits.loc[both.index, "ic50"].astype(float))
+    assert np.corrcoef(found, np.log10(both["ic50_recomputed"]))[0, 1] >= 0.99
+    assert np.corrcoef(found, np.log10(both["ic50_published"]))[0, 1] >= 0.95
+    # no number outside the doses, and what does not reach half effect is flagged
+    assert fits[known].eval("dose_min <= ic50 <= dose_max").all()
+    assert fits.loc[~known, "status"].isin(["out_of_range", "not_estimable"]).all()
 
 
 def test_ctcl_types(ctcl):

@@ -7,11 +7,11 @@ import subprocess
 
 import pytest
 
-from tests.pipeline.conftest import ROOT, SMALL, launch
+from tests.pipeline.conftest import ROOT, SMALL, beside, launch
 
 
 def test_an_unchanged_run_is_all_cached(small, small_cohort):
-    again = launch(small.launch, "--input", small_cohort / "samplesheet.csv", *SMALL, resume=True)
+    again = launch(small.launch, "--input", small_cohort / "samplesheet.csv", *SMALL, *beside(small_cohort), resume=True)
     assert again.code == 0, again.text
     assert again.executed() == []
     assert len(again.trace()) == len(small.trace())
@@ -22,7 +22,7 @@ def test_a_shuffled_samplesheet_is_all_cached(small, small_cohort):
     header, *lines = sheet.read_text().splitlines()
     other = small_cohort / "shuffled.csv"
     other.write_text("\n".join([header, *reversed(lines)]) + "\n")
-    again = launch(small.launch, "--input", other, *SMALL, resume=True)
+    again = launch(small.launch, "--input", other, *SMALL, *beside(small_cohort), resume=True)
     assert again.code == 0, again.text
     assert again.executed() == []
 
@@ -37,7 +37,7 @@ def edited(small_cohort, project_copy, tmp_path_factory):
     other = small_cohort / "rotated.csv"
     other.write_text("\n".join([header, *lines[2:], *lines[:2]]) + "\n")
     runs = tmp_path_factory.mktemp("runs")
-    arguments = ("--input", other, *SMALL, "--cache_dir", ROOT / ".cache")  # compiled once for both folders
+    arguments = ("--input", other, *SMALL, *beside(small_cohort), "--cache_dir", ROOT / ".cache")  # compiled once for both
     first = launch(runs, *arguments, project=project_copy)
     assert first.code == 0, first.text
     return arguments, runs, first, first.tables()
@@ -93,9 +93,27 @@ def test_an_edited_kernel_reruns_exactly_the_steps_that_import_it(edited, projec
     assert {name.split(" (")[0] for name in second.executed()} == expected
 
 
+def test_an_edited_clinical_table_reruns_its_check_its_test_and_the_report(small, small_cohort):
+    table = small_cohort.parent / "evidence" / "bulk_clinical.tsv"
+    before = table.read_text()
+    header, first, *rest = before.splitlines()
+    cells = first.split("\t")
+    at = header.split("\t").index("age")
+    cells[at] = str(int(cells[at]) + 5)
+    table.write_text("\n".join([header, "\t".join(cells), *rest]) + "\n")
+    try:
+        again = launch(small.launch, "--input", small_cohort / "samplesheet.csv", *SMALL, *beside(small_cohort), resume=True)
+    finally:
+        table.write_text(before)
+    assert again.code == 0, again.text
+    assert again.executed() == ["BUILD_REPORT (cohort)", "CHECK_EVIDENCE (cohort)", "TEST_SURVIVAL (bulk)"]
+
+
 def test_a_new_threshold_reruns_its_step_and_not_the_loading(small, small_cohort):
-    again = launch(small.launch, "--input", small_cohort / "samplesheet.csv", *SMALL, "--max_mt_pct", 19, resume=True)
+    arguments = ("--input", small_cohort / "samplesheet.csv", *SMALL, *beside(small_cohort))
+    again = launch(small.launch, *arguments, "--max_mt_pct", 19, resume=True)
     assert again.code == 0, again.text
     executed = {name.split(" (")[0] for name in again.executed()}
     assert "FLAG_CELLS" in executed
-    assert not executed & {"LOAD_SAMPLE"}
+    # plates and other patients' outcome hang on no cell
+    assert not executed & {"LOAD_SAMPLE", "CHECK_EVIDENCE", "FIT_DOSE_RESPONSE"}

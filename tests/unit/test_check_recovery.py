@@ -29,6 +29,7 @@ def truth(run_script, root, tmp_path_factory) -> Path:
     design.write_text("sample,patient,phase,batch,n_cells,tumour\n" + "\n".join(rows) + "\n")
     assets = root / "assets"
     tables = ("--positions", assets / "gene_positions.tsv.gz", "--arms", assets / "arms.tsv", "--markers", assets / "markers.tsv")
+    tables += ("--cell_cycle", assets / "cell_cycle.tsv")
     # by this seed P1 has two clones that change places, P4 one
     run_script("simulate_cohort", *tables, "--design", design, "--n_genes", 2500, "--seed", 1, cwd=folder)
     return folder / "truth"
@@ -120,6 +121,21 @@ def tables(truth, perfect, tmp_path) -> Path:
     made = [{**fate, "control": "data", "value": -0.2, "p_adjusted": 0.01}]
     made += [{**fate, "control": "permuted_labels", "value": 0.1, "p_adjusted": 0.6}]
     write(pd.DataFrame(made), "P1.fate_tests.tsv")
+    ratios = planted("survival").assign(kind="gene", model="univariate", per="sd", hr=lambda t: t["hazard_ratio"] + 0.1)
+    write(ratios.assign(ci_low=ratios["hr"] - 0.2, ci_high=ratios["hr"] + 0.2), "bulk.cox.tsv")
+    curves = planted("dose_response")
+    reached = curves["reaches_half"] == "yes"
+    fits = curves.assign(replicate="all", ic50_kind="absolute", ic50_text=np.where(reached, "5", "> 12500"))
+    write(fits.assign(status=np.where(reached, "ok", "out_of_range")), "dose_fits.tsv")
+    stains = planted("staining")
+    stains = stains[stains["phase"] == "POST"].assign(contrast="POST_vs_PRE", unit="patient", test="rank_sum_exact")
+    moved = stains["direction"].map({"up": 0.3, "down": -0.3, "none": 0.0})
+    write(stains.assign(effect=moved, p_value=0.2, p_adjusted=0.2), "staining_tests.tsv")
+    write(
+        planted("routes").assign(word=lambda t: t["planted"].map({"yes": "supported", "no": "not supported"})), "route_card.tsv"
+    )
+    divided = {"patient": ["P1"], "contrast": ["POST_vs_PRE"], "score": ["CST3"], "total": [0.5], "residual": [1e-12]}
+    write(pd.DataFrame(divided), "decomposition.tsv")
     return folder
 
 
@@ -162,12 +178,24 @@ def test_a_faultless_answer_with_tables_passes_every_floor(run_script, truth, pe
     check(run_script, truth, perfect, tmp_path, "--tables", "tables", "--strict", inside=False)
     table = pd.read_csv(tmp_path / "recovery.tsv", sep="\t").set_index("what")
     assert set(table["passed"].dropna()) == {True}
-    assert not (table["recovered"] == "not_estimable").any()
+    routes = pd.read_csv(truth / "routes.tsv", sep="\t")
+    unplanted = [] if (routes["planted"] == "no").any() else ["routes_false"]
+    assert list(table.index[table["recovered"] == "not_estimable"]) == unplanted
     figures = ("malignant", "cnv_quiet", "clones", "clones_median", "one_clone_tumours", "clone_shares", "clone_changes")
     figures += ("genes_recall", "modules", "module_traits", "marker_genes", "panels", "shares_found", "signals", "signals_first")
-    figures += ("absent_types", "path_order", "path_direction", "path_control")
+    figures += (
+        "absent_types",
+        "path_order",
+        "path_direction",
+        "path_control",
+        "hazard_ratio",
+        "incomplete_curves",
+        "staining",
+        "routes",
+    )
     assert (table.loc[list(figures), "value"] == 1).all()
-    assert table.loc["genes_fdr", "value"] == 0 == table.loc["shares_false", "value"]
+    assert (table.loc[["genes_fdr", "shares_false", "ic50", "staining_flat"], "value"] == 0).all()
+    assert table.loc["decomposition", "value"] == 1e-12
     assert (
         "Not judged, fewer than 3 patients a side: PRE-R_vs_PRE, recall 1.000, fdr 0.000."
         in table.loc["genes_recall", "explanation"]
@@ -178,7 +206,7 @@ def test_what_was_switched_off_is_not_estimable(run_script, truth, perfect, tmp_
     check(run_script, truth, perfect.drop(columns=["malignant", "clone", "cytotrace"]), tmp_path, "--strict")
     table = pd.read_csv(tmp_path / "recovery.tsv", sep="\t").set_index("what")
     rows = table.loc["malignant":]
-    assert len(rows) == 21
+    assert len(rows) == 29
     assert (rows["recovered"] == "not_estimable").all()
     assert rows["value"].isna().all() and rows["passed"].isna().all()
     assert rows.loc["malignant", "explanation"] == "cells.parquet has no column malignant: CALL_MALIGNANT was switched off."

@@ -51,10 +51,6 @@ def test_clones_and_phases_share_no_colour():
     assert clone_figures.clone_colours(names[:2], everything) == dict(zip(names[:2], figures.CYCLE[:2], strict=True))
 
 
-def test_clones_sort_by_number():
-    assert sorted(["P.C10", "P.C2", "P.C1"], key=clone_figures.natural_clone) == ["P.C1", "P.C2", "P.C10"]
-
-
 @pytest.mark.parametrize(
     ("cells", "timed", "beside"),
     [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 import pytest
 
@@ -121,29 +120,6 @@ def test_patients_weigh_the_same():
 )
 def test_evidence_by_patients_a_side(a, b, word):
     assert report.evidence(a, b) == word
-
-
-def test_only_tested_replicated_results_are_claims():
-    assert report.wording("replicated", tested=True) == ("", "was")
-    for kind, tested in (("replicated", False), ("single_patient", True), ("cell_level", True)):
-        assert report.wording(kind, tested) == ("exploratory: ", "looked")
-
-
-def test_findings_are_exploratory_without_a_test(tmp_path):
-    contrasts = pd.DataFrame(
-        [("POST_vs_PRE", "POST", "PRE"), ("RES_vs_PRE", "RES", "PRE")], columns=["contrast", "side_a", "side_b"]
-    )
-    io.write_tsv(contrasts, tmp_path / "contrasts.tsv")
-    made = report.facts(DESIGN, cells())
-    found = report.findings(made, report.Tables(tmp_path), cells())
-    shift = found[found["contrast"] == "POST_vs_PRE"].iloc[0]
-    # B: 1 of 3 against 3 of 4
-    assert shift["statement"].startswith(
-        "exploratory: the share of B looked lower in POST than in PRE (mean 33 % of 1 patient, 75 %"
-    )
-    assert shift["effect"] == pytest.approx(1 / 3 - 3 / 4) and shift["evidence"] == "single_patient"
-    assert "RES_vs_PRE" not in set(found["contrast"])  # no cell of RES is in the cohort: nothing to say, not zero
-    assert list(found.columns) == ["statement", "step", "contrast", "effect", "p_adjusted", "evidence", "table"]
 
 
 def test_caveats_name_aliased_factors_and_contrasts_without_test(tmp_path):
@@ -317,37 +293,6 @@ def test_unknown_status_word_is_refused(tmp_path):
         report.read_status([path])
 
 
-def test_findings_of_the_tumour_stage_say_who_stands_behind_them(tmp_path):
-    genes = {"contrast": "POST_vs_PRE", "cell_type": "tumour", "evidence": "replicated", "n_up_pseudobulk": 23,
-             "n_down_pseudobulk": 83, "n_patients_used_a": 3, "n_patients_used_b": 4}  # fmt: skip
-    cells_only = {**genes, "contrast": "RES_vs_PRE", "evidence": "cell_level"}
-    io.write_tsv(pd.DataFrame([genes]), tmp_path / "POST_vs_PRE.de_summary.tsv")
-    io.write_tsv(pd.DataFrame([cells_only]), tmp_path / "RES_vs_PRE.de_summary.tsv")
-    traits = pd.DataFrame(
-        {"module": ["M1", "M2", "M3"], "trait": "primary_resistance", "level": ["sample", "sample", "cell_level"],
-         "rho": [0.9, 0.8, 0.9], "n": 8, "p_adjusted": [0.01, 0.2, 1e-9], "evidence": ["replicated", "replicated", "cell_level"],
-         "contrast": "PRE-R_vs_PRE"}
-    )  # fmt: skip
-    io.write_tsv(traits, tmp_path / "module_traits.tsv")
-    changes = pd.DataFrame(
-        {"patient": "P1", "clone": ["P1.C1", "P1.C2"], "contrast": "POST_vs_PRE", "class": ["emerging", "uncertain"],
-         "n_a": [70, 5], "N_a": 140, "n_b": 0, "N_b": 100, "diff": 0.5, "p_adjusted": 1e-9, "evidence": "cell_level"}
-    )  # fmt: skip
-    io.write_tsv(changes, tmp_path / "P1.clone_changes.tsv")
-    made = report.findings(report.Facts(), report.Tables(tmp_path), pd.DataFrame(columns=[keys.KEPT]))
-    found = {row["step"]: row for row in made.to_dict("records")}
-    assert found["test_expression"]["statement"] == (
-        "106 genes differed in tumour cells between patients of POST and PRE: 23 higher, 83 lower in the first "
-        "(3 against 4 patients)"
-    )
-    assert "module M1 of tumour cells rose with primary resistance" in found["find_programs"]["statement"]
-    assert found["trace_clones"]["statement"] == (
-        "exploratory: clone P1.C1 appeared: 0 % to 50 % of the malignant cells, POST against PRE (one patient)"
-    )
-    steps = made["step"].tolist()
-    assert (steps.count("test_expression"), steps.count("find_programs"), steps.count("trace_clones")) == (1, 1, 1)
-
-
 def test_matrix_of_patients_shows_results_of_their_own():
     made = [
         status.StatusRow("infer_cnv", "patient", "P10", "ok"),
@@ -389,43 +334,3 @@ def test_the_microenvironment_owes_rows_of_samples_patients_and_cohort(tmp_path)
     ]  # fmt: skip
     # fates follow tumour cells: without the tumour stage nobody owes them
     assert not any("map_fates" in line for line in report._microenvironment_problems(tables, design, word, tumour=False))
-
-
-def test_findings_of_shares_states_and_signals(tmp_path):
-    head = {"level": "main_type", "denominator": "all", "method": "propeller_logit", "contrast": "POST_vs_PRE", "mean_a": 0.04}
-    head |= {"mean_b": 0.1, "n_patients_a": 3, "n_patients_b": 4, "evidence": "replicated"}
-    rows = [
-        {**head, "cell_type": "CD8_T", "effect": -0.9, "p_adjusted": 0.01},
-        {**head, "cell_type": "NK", "effect": 0.9, "p_adjusted": 0.2},
-        {**head, "cell_type": "B", "effect": -0.9, "p_adjusted": 0.01, "evidence": "single_patient"},
-        {**head, "cell_type": "Mast", "effect": -0.9, "p_adjusted": 0.01, "method": "rank"},
-    ]
-    io.write_tsv(pd.DataFrame(rows), tmp_path / "composition_tests.tsv")
-    states = {"cell_type": "CD8_T", "contrast": "response:PD_vs_PR", "n_patients_a": 3, "n_patients_b": 4}
-    states |= {"test": "rank_sum_exact", "evidence": "replicated"}
-    rows = [
-        {**states, "score": "exhaustion_score", "effect": 0.4, "p_adjusted": 0.03},
-        {**states, "score": "naive_score", "effect": 0.4, "p_adjusted": np.nan},
-    ]
-    io.write_tsv(pd.DataFrame(rows), tmp_path / "tcell_tests.tsv")
-    flow = {"rank": 1, "effect": 0.2, "p_adjusted": 0.01, "evidence": "replicated", "cell_effect": 0.2, "cell_p_adjusted": 0.01}
-    flow |= {"n_patients_a": 3, "n_patients_b": 4}
-    rows = [
-        {**flow, "contrast": "POST_vs_PRE", "pathway": "TGFb"},
-        {**flow, "contrast": "RES_vs_PRE", "pathway": "MHC-I", "p_adjusted": np.nan, "evidence": "single_patient"},
-        {**flow, "contrast": "RES_vs_PRE", "pathway": "CXCL", "p_adjusted": np.nan, "evidence": "single_patient", "rank": 2},
-        {**flow, "contrast": "X_vs_Y", "pathway": "EGF", "p_adjusted": 0.5, "cell_p_adjusted": 0.5},
-        {**flow, "contrast": "phases", "pathway": "EGF"},
-    ]
-    io.write_tsv(pd.DataFrame(rows), tmp_path / "ranknet.tsv")
-    tables = report.Tables(tmp_path)
-    made = [*report._share_findings(tables), *report._tcell_findings(tables), *report._signal_findings(tables)]
-    assert [row[0] for row in made] == [
-        "the share of CD8_T was lower in POST than in PRE (mean 4.0 % of 3 patients, 10.0 % of 4)",
-        "the exhaustion score of CD8 T was higher in PD than in PR (3 against 4 patients)",
-        "signalling by TGFb was stronger in POST than in PRE (information flow, 3 against 4 patients)",
-        "exploratory: signalling by MHC-I looked stronger in RES than in PRE; the largest change of any pathway, tested"
-        " over cells, not patients",
-    ]
-    assert [row[5] for row in made] == ["replicated", "replicated", "replicated", "cell_level"]
-    assert made[0][3] == pytest.approx(-0.06)

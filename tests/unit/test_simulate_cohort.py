@@ -29,7 +29,7 @@ def simulate(run_script, root):
         return run_script(
             "simulate_cohort",
             *("--positions", assets / "gene_positions.tsv.gz", "--arms", assets / "arms.tsv"),
-            *("--markers", assets / "markers.tsv", *SMALL, *more),
+            *("--cell_cycle", assets / "cell_cycle.tsv", "--markers", assets / "markers.tsv", *SMALL, *more),
             cwd=cwd,
             check=check,
         )
@@ -202,6 +202,7 @@ def test_arms_need_their_columns(simulate, tmp_path):
 def test_too_few_genes_are_refused(run_script, root, tmp_path):
     assets = root / "assets"
     tables = ("--positions", assets / "gene_positions.tsv.gz", "--arms", assets / "arms.tsv", "--markers", assets / "markers.tsv")
+    tables += ("--cell_cycle", assets / "cell_cycle.tsv")
     options = (*tables, "--n_genes", 100)
     done = run_script("simulate_cohort", *options, cwd=tmp_path, check=False)
     assert done.returncode == 65

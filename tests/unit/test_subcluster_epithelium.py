@@ -103,7 +103,7 @@ def test_planted_states_and_equal_bytes(run_script, within, inputs, tmp_path, ro
     assert [name for name in OUTPUTS if first[name] != (tmp_path / name).read_bytes()] == []
 
     cells = io.read_fragment(tmp_path / "epi_clusters.parquet")
-    assert list(cells) == ["epi_cluster", "epi_umap_1", "epi_umap_2", "s_score", "g2m_score", "cycle_phase"]
+    assert list(cells) == ["epi_cluster", "epi_umap_1", "epi_umap_2", "s_score", "g2m_score", "cycle_phase", "dividing"]
     epithelial = merged.obs[merged.obs["lineage"] == "epithelial"]
     assert set(cells.index) == set(epithelial.index)
     truth = epithelial["state"].loc[cells.index].astype(str)
@@ -174,7 +174,7 @@ def test_one_patient_and_no_cycle_genes_are_said(within, inputs, tmp_path, root)
     assert set(table["occurrence"]) == {"private"}
     assert table["cycling_share"].isna().all()
     cells = io.read_fragment(tmp_path / "epi_clusters.parquet")
-    assert cells[["s_score", "g2m_score", "cycle_phase"]].isna().all(axis=None)
+    assert cells[["s_score", "g2m_score", "cycle_phase", "dividing"]].isna().all(axis=None)
 
 
 @pytest.mark.parametrize(
@@ -201,7 +201,7 @@ def test_too_few_cells_write_empty_outputs(within, inputs, tmp_path, root, n, wo
     assert status[["status", "reason"]].to_numpy().tolist() == [[word, reason]]
     cells = io.read_fragment(tmp_path / "epi_clusters.parquet")
     assert len(cells) == 0
-    assert list(cells) == ["epi_cluster", "epi_umap_1", "epi_umap_2", "s_score", "g2m_score", "cycle_phase"]
+    assert list(cells) == ["epi_cluster", "epi_umap_1", "epi_umap_2", "s_score", "g2m_score", "cycle_phase", "dividing"]
     for name, columns in (
         ("epi_clusters.tsv", epithelium.CLUSTER_COLUMNS),
         ("epi_composition.tsv", epithelium.COMPOSITION_COLUMNS),
