@@ -725,10 +725,10 @@ class _Pinned:
         slope = (top - bottom) * LN10 * share * (1 - share)
         steps = {BOTTOM: 1 - share, TOP: share, HILL: -slope * self._distance}
         if self.absolute:
-            to_theta = slope * hill
-            steps[BOTTOM] = steps[BOTTOM] - to_theta * (1 / (hill * LN10 * (HALF - bottom)))
-            steps[TOP] = steps[TOP] - to_theta * (1 / (hill * LN10 * (top - HALF)))
-            steps[HILL] = steps[HILL] + to_theta * (log10((top - HALF) / (HALF - bottom)) / hill**2)
+            # the middle follows the plateaus and hill; no power of hill, which may run away where the data are silent
+            steps[BOTTOM] = steps[BOTTOM] - slope / (LN10 * (HALF - bottom))
+            steps[TOP] = steps[TOP] - slope / (LN10 * (top - HALF))
+            steps[HILL] = steps[HILL] + slope * (log10((top - HALF) / (HALF - bottom)) / hill)
         made = np.empty((len(self.y), len(self.columns)))
         for i, at in enumerate(self.columns):
             made[:, i] = steps[at]

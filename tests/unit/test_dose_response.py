@@ -574,3 +574,22 @@ def test_wells_of_several_files(tmp_path):
     assert len(table) == 4
     _, _, problems = d.read_wells(paths, "", d.PERCENT)
     assert [(name, problem.column) for name, problem in problems] == [("b.csv", "unit")]
+
+
+def test_profile_derivatives_also_where_hill_runs_away():
+    """Against central differences at an ordinary place; and without an error at any hill that a search may try."""
+    x = np.log10(0.01 * 4.0 ** np.arange(9))
+    y = np.array([99, 101, 97, 88, 61, 30, 14, 9, 11], dtype=float)
+    made = d.estimate([(x, y)])[0]
+    pinned = d._Pinned(x, y, made.fit, made.kind)
+    others = made.fit.values[pinned.columns]
+    exact = pinned.jacobian(made.log_ic50 + 0.2, others)
+    for i in range(len(others)):
+        step = np.zeros(len(others))
+        step[i] = 1e-6 * max(1.0, abs(others[i]))
+        up, down = (pinned.residual(made.log_ic50 + 0.2, others + sign * step) for sign in (1, -1))
+        assert exact[:, i] == pytest.approx((up - down) / (2 * step[i]), rel=1e-4, abs=1e-6)
+    for hill in (1e-200, 1e160, 1e300):
+        others[pinned.columns.index(d.HILL)] = hill
+        with np.errstate(all="ignore"):
+            assert pinned.jacobian(made.log_ic50, others).shape == (9, len(others))
