@@ -629,6 +629,16 @@ def _scored(ev: Evidence, names: Sequence[str]) -> np.ndarray | None:
     return ev.expression[genes].to_numpy().mean(axis=1) if genes else None
 
 
+def _named(ev: Evidence, names: Sequence[str]) -> str:
+    """The genes behind a mean: those that were measured, and of how many."""
+    genes = [gene for name in names for gene in expanded(name, ev.panels)]
+    known = [gene for gene in genes if gene in ev.expression]
+    if not known or len(known) == len(genes):
+        return ", ".join(names)
+    kept = [name for name in names if name in known or name.startswith("panel:")]
+    return f"{', '.join(kept)} ({len(known)} of {len(genes)} genes measured)"
+
+
 def _sides(
     ev: Evidence, patient: str, pair: tuple[str, str], compartment: str, values: np.ndarray, least: int
 ) -> list[pd.DataFrame]:
@@ -677,7 +687,7 @@ def standardised(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
 def expression(ev: Evidence, patient: str, pair: tuple[str, str], feature: str) -> Effect:
     """Change of the mean of ln(1 + CP10k) over genes, standardised over the types of the compartment, with Welch's interval."""
     (names, compartment), *_ = parts_of(feature)
-    measured = f"{', '.join(names)} in {compartment}"
+    measured = f"{_named(ev, names)} in {compartment}"
     values = _scored(ev, names)
     if values is None:
         return Effect(reason="gene_absent: none of the genes was measured", measured=measured)
@@ -704,7 +714,7 @@ def _welch(both: pd.DataFrame) -> tuple[float, float, float]:
 def expression_between(ev: Evidence, pair: tuple[str, str], feature: str) -> Effect:
     """Difference between patients of the mean of each sample (not standardised)."""
     (names, compartment), *_ = parts_of(feature)
-    measured = f"{', '.join(names)} in {compartment}"
+    measured = f"{_named(ev, names)} in {compartment}"
     values, mask = _scored(ev, names), ev.masks.get(compartment)
     if values is None or mask is None:
         why = "gene_absent: none of the genes was measured" if values is None else f"no cells of {compartment}"

@@ -518,3 +518,10 @@ def test_too_few_cells_of_common_types():
         assert found.word == keys.NOT_ESTIMABLE
         assert found.reason == "cells of t_cell of types that both biopsies hold: 60 in PRE, 12 in POST, 20 needed in each"
     assert "PDCD9 was not measured" in routes.gene_share(ev, "P1", PAIR, "PDCD9 in t_cell").reason
+
+
+def test_a_mean_names_the_genes_that_were_measured():
+    ev = two_biopsies([("PRE", "CD8_T", 60, 24), ("POST", "CD8_T", 45, 30)])
+    assert routes.expression(ev, "P1", PAIR, "PDCD1, LAG3, TIGIT in t_cell").measured == "PDCD1 (1 of 3 genes measured) in t_cell"
+    assert routes.expression(ev, "P1", PAIR, "PDCD1 in t_cell").measured == "PDCD1 in t_cell"
+    assert routes.expression(ev, "P1", PAIR, "LAG3 in t_cell").measured == "LAG3 in t_cell"
