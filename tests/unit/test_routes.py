@@ -52,7 +52,7 @@ def planted_patient(kind: str, seed: int, patient: str = "P1"):
             {
                 keys.MAIN_TYPE: "Epithelial", keys.LINEAGE: "epithelial", keys.TUMOUR: True,
                 keys.CLONE: [f"{patient}.C{c + 1}" for c in clone], keys.EPI_CLUSTER: state,
-                keys.CYCLE_PHASE: np.where(rng.random(n) < g2m, "G2M", np.where(rng.random(n) < 0.3, "S", "G1")),
+                keys.CYCLE_PHASE: np.where(rng.random(n) < g2m, "G2M", np.where(rng.random(n) < 1.2 * g2m, "S", "G1")),
                 keys.G2M_SCORE: rng.normal(size=n), "program": rng.normal(level[phase][clone] + bio[0], 1.0),
             }
         )  # fmt: skip
