@@ -21,6 +21,7 @@ from scipy import sparse
 
 from scresist import cli, comparison, contract, decomposition, io, keys, panels, provenance, routes, status, target_cover
 from scresist.design import plural
+from scresist.route_measures import Evidence, Program
 
 STEP = "score_routes"
 COHORT_TABLES = (
@@ -139,7 +140,7 @@ def design(args: argparse.Namespace, obs: pd.DataFrame) -> tuple[pd.DataFrame, p
     return samples, phases
 
 
-def cell_frame(args: argparse.Namespace, merged: anndata.AnnData, program: routes.Program | None) -> pd.DataFrame:
+def cell_frame(args: argparse.Namespace, merged: anndata.AnnData, program: Program | None) -> pd.DataFrame:
     """One row per cell: design, type, tumour, clone, state, cell cycle, program (oriented), the modules' program column."""
     names = merged.obs_names
     made = merged.obs[[keys.SAMPLE, keys.PATIENT, keys.PHASE]].astype(str)
@@ -173,7 +174,7 @@ def gene_frame(merged: anndata.AnnData, genes: list[str]) -> pd.DataFrame:
 
 
 def decompositions(
-    args: argparse.Namespace, cells: pd.DataFrame, expression: pd.DataFrame, program: routes.Program | None,
+    args: argparse.Namespace, cells: pd.DataFrame, expression: pd.DataFrame, program: Program | None,
     courses: list[routes.Course],
 ) -> pd.DataFrame:  # fmt: skip
     """decomposition.tsv: program, named genes and G2M between every two biopsies of a patient's course."""
@@ -337,7 +338,7 @@ def main(argv: list[str] | None = None) -> int:
         without[patient] = "no cell of this patient is in the cohort"
     divided = decompositions(args, cells, expression, program, courses)
     masks = panels.type_masks(cells[keys.MAIN_TYPE].tolist(), cells[keys.LINEAGE].tolist(), cells[keys.TUMOUR].to_numpy())
-    evidence = routes.Evidence(
+    evidence = Evidence(
         cells, expression, masks, tables, samples, of_panel, divided, min_cells=args.min_cells, program=program,
         contrasts={one.name: one for one in comparison.contrasts(io.read_tsv(args.contrasts, dtype=str))},
     )  # fmt: skip

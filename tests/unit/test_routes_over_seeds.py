@@ -18,6 +18,7 @@ from scipy.io import mmread
 
 from scresist import clones as clone_kernel
 from scresist import decomposition, epithelium, keys, panels, routes
+from scresist.route_measures import Evidence, Program
 
 pytestmark = pytest.mark.slow
 
@@ -114,8 +115,8 @@ def card_of(folder, root, rules, phases, seed):
         (both[keys.PHASE] == later).to_numpy(), True, 30, 200, seed,
     )  # fmt: skip
     masks = panels.type_masks(made[keys.MAIN_TYPE].tolist(), made[keys.LINEAGE].tolist(), tumour)
-    evidence = routes.Evidence(
-        made, expression, masks, tables, samples, of_panel, divided, program=routes.Program("module_M1", 1, "planted")
+    evidence = Evidence(
+        made, expression, masks, tables, samples, of_panel, divided, program=Program("module_M1", 1, "planted")
     )
     items = routes.score(evidence, rules, patients, cohort, {})
     card = routes.card(items[items[keys.PATIENT] == "P1"])
