@@ -115,5 +115,5 @@ def test_a_new_threshold_reruns_its_step_and_not_the_loading(small, small_cohort
     assert again.code == 0, again.text
     executed = {name.split(" (")[0] for name in again.executed()}
     assert "FLAG_CELLS" in executed
-    # plates and other patients' outcome hang on no cell
-    assert not executed & {"LOAD_SAMPLE", "CHECK_EVIDENCE", "FIT_DOSE_RESPONSE"}
+    # plates hang on no cell; the check of evidence reads samples.tsv, which names the threshold, and takes seconds
+    assert not executed & {"LOAD_SAMPLE", "FIT_DOSE_RESPONSE"}
