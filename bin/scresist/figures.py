@@ -46,6 +46,11 @@ PNG_COLOURS = 255  # of the indexed PNG: a third of the size of full colour, no 
 DPI = 110
 
 
+def plain(text: str) -> str:
+    """A user's text for matplotlib, which reads `$` as the beginning of a formula."""
+    return text.replace("$", r"\$")
+
+
 def colours(names: Sequence[str], fixed: Mapping[str, str] | None = None) -> dict[str, str]:
     """One colour per name: the fixed one where there is one, else the next unused one of the cycle."""
     fixed = dict(fixed or {})

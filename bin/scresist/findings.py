@@ -201,7 +201,10 @@ def routes(tables: Tables) -> list[Finding]:
 
 
 def survival(tables: Tables) -> list[Finding]:
-    """Single genes and scores whose hazard ratio differs from 1 after adjustment; sets and modules are told in the chapter."""
+    """Single genes, scores and groups whose hazard ratio differs from 1 after adjustment; sets and modules stand in the chapter.
+
+    A model with a warning (few events, a ratio that changes with time) carries no claim.
+    """
     table = tables.of_units("cox", "dataset")
     if table.empty:
         return []
@@ -218,6 +221,7 @@ def survival(tables: Tables) -> list[Finding]:
         )
         low, high = number(row["ci_low"]), number(row["ci_high"])
         text += f" (hazard ratio {number(ratio)} {per}, 95 % {low} to {high}; {row['n']} patients, {row['events']} events)"
+        text = ("" if row["status"] == keys.OK else "exploratory: ") + text
         source = f"{row['dataset']}.cox.tsv"
         made.append((text, "test_survival", "", ratio, p, "other_patients", source))
     return made

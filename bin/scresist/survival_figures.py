@@ -43,17 +43,12 @@ def short(text: str, most: int = LABEL) -> str:
     return text if len(text) <= most else f"{text[: most - 14]}…{text[-12:]}"
 
 
-def plain(text: str) -> str:
-    """A user's text for matplotlib, which reads `$` as mathematics."""
-    return text.replace("$", r"\$")
-
-
 def nothing(title: str, why: str) -> bytes:
     """A picture that says why there is none."""
     figure, axes = plt.subplots(figsize=(7.5, 1.4), layout="constrained")
     axes.set_axis_off()
-    axes.text(0, 0.7, plain(title), fontsize=11, color=figures.TEXT, transform=axes.transAxes)
-    axes.text(0, 0.2, plain(why), fontsize=9, color=figures.TEXT, transform=axes.transAxes, wrap=True)
+    axes.text(0, 0.7, figures.plain(title), fontsize=11, color=figures.TEXT, transform=axes.transAxes)
+    axes.text(0, 0.2, figures.plain(why), fontsize=9, color=figures.TEXT, transform=axes.transAxes, wrap=True)
     return figures.png(figure)
 
 
@@ -85,7 +80,7 @@ def kaplan_meier_page(panels: Sequence[Panel], title: str, time_label: str, endp
             own = LINE * len(panel.groups)
             _risk_table(axes_at(left, top - TITLE - CURVES - BETWEEN - own, wide, own), curves, panel)
         top -= TITLE + CURVES + BETWEEN + part + BELOW
-    figure.text(0.1 / width, 1 - 0.3 / height, plain(title), fontsize=11, color=figures.TEXT)
+    figure.text(0.1 / width, 1 - 0.3 / height, figures.plain(title), fontsize=11, color=figures.TEXT)
     return figures.png(figure)
 
 
@@ -97,7 +92,7 @@ def _curves(axes: plt.Axes, panel: Panel, time_label: str, endpoint: str) -> Non
         low, high = curve["ci_low"].to_numpy(), curve["ci_high"].to_numpy()
         axes.fill_between(time, low, high, step="post", color=colour[name], alpha=0.15, linewidth=0)
         style = STYLES[i % len(STYLES)]
-        label = plain(f"{short(name, 24)} (n = {len(panel.times[i]):,}, {int(curve['events'].sum()):,} events)")
+        label = figures.plain(f"{short(name, 24)} (n = {len(panel.times[i]):,}, {int(curve['events'].sum()):,} events)")
         axes.step(time, survival, where="post", color=colour[name], linestyle=style, linewidth=1.5, label=label)
         out = curve["censored"].to_numpy() > 0
         axes.plot(time[out], survival[out], "|", color=colour[name], markersize=5, markeredgewidth=0.8)
@@ -105,9 +100,9 @@ def _curves(axes: plt.Axes, panel: Panel, time_label: str, endpoint: str) -> Non
     axes.set_ylim(0, 1.03)
     axes.set_xlim(0, longest * 1.02)
     axes.xaxis.set_major_locator(MaxNLocator(5))
-    axes.set_xlabel(plain(time_label), fontsize=8.5, color=figures.TEXT)
-    axes.set_ylabel(plain(f"{endpoint} (share without event)"), fontsize=8.5, color=figures.TEXT)
-    axes.set_title(plain(f"{panel.title}\n{panel.result}"), fontsize=9, loc="left", color=figures.TEXT)
+    axes.set_xlabel(figures.plain(time_label), fontsize=8.5, color=figures.TEXT)
+    axes.set_ylabel(figures.plain(f"{endpoint} (share without event)"), fontsize=8.5, color=figures.TEXT)
+    axes.set_title(figures.plain(f"{panel.title}\n{panel.result}"), fontsize=9, loc="left", color=figures.TEXT)
     axes.tick_params(labelsize=8)
     axes.legend(frameon=False, fontsize=7.5, loc="best")
     for side in ("top", "right"):
@@ -123,7 +118,7 @@ def _risk_table(axes: plt.Axes, above: plt.Axes, panel: Panel) -> None:
     axes.set_xlim(above.get_xlim())
     axes.set_ylim(len(panel.groups) - 0.5, -0.5)
     axes.set_xticks([])
-    axes.set_yticks(range(len(panel.groups)), [plain(short(name, 16)) for name in panel.groups], fontsize=7.5)
+    axes.set_yticks(range(len(panel.groups)), [figures.plain(short(name, 16)) for name in panel.groups], fontsize=7.5)
     axes.tick_params(axis="y", length=0, pad=14)  # the numbers at time 0 stand across the axis
     axes.set_title("number at risk", fontsize=7.5, loc="left", color=figures.TEXT, pad=2)
     for side in ("top", "right", "left", "bottom"):
@@ -152,7 +147,7 @@ def forest(rows: pd.DataFrame, title: str) -> bytes:
     ticks = [t for t in (0.05, 0.1, 0.2, 0.33, 0.5, 0.67, 0.8, 1, 1.25, 1.5, 2, 3, 5, 10, 20) if 1 / reach <= t <= reach]
     axes.set_xticks(ticks, [f"{t:g}" for t in ticks], fontsize=8)
     axes.minorticks_off()
-    axes.set_yticks(place, [plain(short(name)) for name in rows["name"]], fontsize=8)
+    axes.set_yticks(place, [figures.plain(short(name)) for name in rows["name"]], fontsize=8)
     axes.set_ylim(len(rows) - 0.4, -0.6)
     right = axes.secondary_yaxis("right")
     said = [
@@ -163,7 +158,7 @@ def forest(rows: pd.DataFrame, title: str) -> bytes:
     right.tick_params(length=0)
     right.spines["right"].set_visible(False)
     axes.set_xlabel("hazard ratio with 95 % interval (per standard deviation, or level against level)", fontsize=8.5)
-    axes.set_title(plain(title), fontsize=11, loc="left", color=figures.TEXT)
+    axes.set_title(figures.plain(title), fontsize=11, loc="left", color=figures.TEXT)
     axes.legend(frameon=False, fontsize=8, loc="best")
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)

@@ -40,11 +40,6 @@ def short(text: str, most: int = SHORT) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
-def _plain(text: str) -> str:
-    """Text without the sign that begins a formula in matplotlib."""
-    return text.replace("$", r"\$")
-
-
 def dose_curves(panels: Mapping[str, Sequence[Curve]], compound: str, unit: str, y_label: str, alpha: float) -> bytes:
     """One panel per line: wells as points, fitted curves with pointwise bands, a mark at each IC50, log dose axis.
 
@@ -89,17 +84,17 @@ def dose_curves(panels: Mapping[str, Sequence[Curve]], compound: str, unit: str,
         axes.set_xticks(ticks, labels, fontsize=7.5)
         axes.tick_params(axis="y", labelsize=7.5)
         axes.set_xlim((at_zero if (doses == 0).any() else low) - 0.05 * reach, high + 0.05 * reach)
-        axes.set_xlabel(f"dose ({_plain(unit)}, log axis)", fontsize=8.5, color=figures.TEXT)
+        axes.set_xlabel(f"dose ({figures.plain(unit)}, log axis)", fontsize=8.5, color=figures.TEXT)
         axes.set_ylabel(y_label, fontsize=8.5, color=figures.TEXT)
         left_out = f", first {MAX_CURVES} of {len(panels[line])}" if len(panels[line]) > MAX_CURVES else ""
-        axes.set_title(_plain(short(line)) + left_out, fontsize=9.5, loc="left", color=figures.TEXT)
+        axes.set_title(figures.plain(short(line)) + left_out, fontsize=9.5, loc="left", color=figures.TEXT)
         for side in ("top", "right"):
             axes.spines[side].set_visible(False)
         below = (0.5, -BETWEEN / AXES)
         axes.legend(loc="upper center", bbox_to_anchor=below, fontsize=7, frameon=False, borderaxespad=0, labelspacing=0.4)
     left_out = f" (first {MAX_PANELS} of {len(panels)} lines)" if len(panels) > MAX_PANELS else ""
     head = {"x": 0.1 / width, "y": 1 - 0.08 / height, "ha": "left", "va": "top"}
-    figure.suptitle(_plain(short(compound, 60)) + left_out, fontsize=11, color=figures.TEXT, **head)
+    figure.suptitle(figures.plain(short(compound, 60)) + left_out, fontsize=11, color=figures.TEXT, **head)
     return figures.png(figure)
 
 
@@ -108,7 +103,7 @@ def _draw(axes: plt.Axes, curve: Curve, colour: str, at_zero: float, alpha: floa
     with np.errstate(divide="ignore"):
         x = np.where(curve.dose > 0, np.log10(curve.dose), at_zero)
     n = f"n = {len(curve.y)} wells, {curve.n_replicates} replicate{'' if curve.n_replicates == 1 else 's'}"
-    label = f"{_plain(short(curve.name))}: IC50 {_plain(curve.words)}; {n}"
+    label = f"{figures.plain(short(curve.name))}: IC50 {figures.plain(curve.words)}; {n}"
     axes.scatter(x, curve.y, s=12, facecolors="none", edgecolors=colour, linewidths=0.8, alpha=0.8, label=label)
     fit = curve.made.fit
     if fit is None:
@@ -157,7 +152,7 @@ def staining_boxes(
             spread = np.linspace(-0.18, 0.18, len(values)) if len(values) > 1 else np.zeros(1)
             axes.scatter(place + spread, np.sort(values), s=14, color=colour, linewidths=0, zorder=3)
             ticks.append(place)
-            labels.append(f"{_plain(short(sample, 16))}\n{_plain(short(phase, 10))}, n = {len(values)}")
+            labels.append(f"{figures.plain(short(sample, 16))}\n{figures.plain(short(phase, 10))}, n = {len(values)}")
             place += 1.0
         place += 0.5
     axes.set_xticks(ticks, labels, fontsize=7, rotation=0 if n <= 6 else 60)
@@ -165,7 +160,7 @@ def staining_boxes(
     axes.set_ylabel(y_label, fontsize=9, color=figures.TEXT)
     axes.set_xlabel("sample and phase, n = fields", fontsize=9, color=figures.TEXT)
     told = textwrap.fill(short(words, 220), int(13 * width))
-    axes.set_title(f"{_plain(short(marker, 40))}\n{_plain(told)}", fontsize=9, loc="left", color=figures.TEXT)
+    axes.set_title(f"{figures.plain(short(marker, 40))}\n{figures.plain(told)}", fontsize=9, loc="left", color=figures.TEXT)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     return figures.png(figure)

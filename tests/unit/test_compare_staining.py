@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
-import sys
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -39,21 +35,15 @@ def inputs(tmp_path):
 
 
 @pytest.fixture
-def within(tmp_path, monkeypatch, root):
-    """The script's main within this process and the test's folder: a new interpreter costs seconds."""
-    spec = importlib.util.spec_from_file_location("compare_staining", root / "bin" / "compare_staining.py")
-    script = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "compare_staining", script)
-    spec.loader.exec_module(script)
-    monkeypatch.chdir(tmp_path)
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_CACHE_DIR", "MPLCONFIGDIR"):
-        monkeypatch.setenv(name, os.environ.get(name, "1" if name.endswith("THREADS") else str(tmp_path)))
+def within(tmp_path, script_main):
+    """The step on a table of fields, with the phases and samples of `inputs`."""
+    main = script_main("compare_staining")
 
     def call(fields, *options):
         if fields is not None:
             fields.to_csv(tmp_path / "fields.csv", index=False)
         tables = ["--tables", *(["fields.csv"] if fields is not None else [])]
-        return script.main([*tables, "--phases", "phases.tsv", "--samples", "samples.tsv", *options])
+        return main(*tables, "--phases", "phases.tsv", "--samples", "samples.tsv", *options)
 
     return call
 

@@ -138,7 +138,7 @@ def test_findings_of_the_card(tmp_path):
 
 def test_findings_of_other_patients_and_cell_lines(tmp_path):
     cox = {"dataset": "acrg", "kind": "gene", "endpoint": "OS", "model": "univariate", "per": "sd", "n": 300, "events": 152}
-    cox |= {"ci_low": 1.2, "ci_high": 1.8}
+    cox |= {"ci_low": 1.2, "ci_high": 1.8, "status": "ok"}
     rows = [
         {**cox, "marker": "ZEB1", "hr": 1.48, "padj": 0.001},
         {**cox, "marker": "MKI67", "hr": 0.76, "padj": 0.004, "ci_low": 0.64, "ci_high": 0.9},
@@ -146,6 +146,7 @@ def test_findings_of_other_patients_and_cell_lines(tmp_path):
         {**cox, "marker": "MUC3A", "hr": np.nan, "padj": np.nan},
         {**cox, "marker": "ZEB1", "hr": 1.5, "padj": 0.001, "model": "adjusted"},
         {**cox, "marker": "sub", "hr": 2.0, "padj": 0.01, "kind": "group", "per": "EMT vs MSI"},
+        {**cox, "marker": "KRAS", "hr": 5.2, "padj": 0.01, "status": "warning", "events": 4},
     ]
     io.write_tsv(pd.DataFrame(rows), tmp_path / "acrg.cox.tsv")
     wells = {"compound": "ADC", "line": "N87", "treatment": np.nan, "contrast": "shX_vs_shCtrl", "unit": "replicate", "n_a": 3}
@@ -173,7 +174,9 @@ def test_findings_of_other_patients_and_cell_lines(tmp_path):
         "in acrg a higher MKI67 went with longer OS (hazard ratio 0.76 per standard deviation, 95 % 0.64 to 0.9; 300 patients,"
         " 152 events)",
         "in acrg OS differed by sub (hazard ratio 2 EMT vs MSI, 95 % 1.2 to 1.8; 300 patients, 152 events)",
+        "exploratory: in acrg a higher KRAS went with shorter OS (hazard ratio 5.2 per standard deviation, 95 % 1.2 to 1.8;"
+        " 300 patients, 4 events)",
         "the IC50 in shX was 0.125 times that in shCtrl (ADC, N87; 3 against 3 replicates, cells in a dish)",
         "stained HER2 was lower in POST than in PRE (mean 0.25 of 4 patients, 0.8 of 4)",
     ]
-    assert [row[5] for row in made] == ["other_patients"] * 3 + ["in_vitro", "replicated"]
+    assert [row[5] for row in made] == ["other_patients"] * 4 + ["in_vitro", "replicated"]

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import resource
-import sys
 
 import numpy as np
 import pandas as pd
@@ -96,21 +94,15 @@ def plate(**more):
 
 
 @pytest.fixture
-def within(tmp_path, monkeypatch, root):
-    """The script's main within this process and the test's folder: a new interpreter costs seconds."""
-    spec = importlib.util.spec_from_file_location("fit_dose_response", root / "bin" / "fit_dose_response.py")
-    script = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "fit_dose_response", script)
-    spec.loader.exec_module(script)
-    monkeypatch.chdir(tmp_path)
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_CACHE_DIR", "MPLCONFIGDIR"):
-        monkeypatch.setenv(name, os.environ.get(name, "1" if name.endswith("THREADS") else str(tmp_path)))
+def within(tmp_path, script_main):
+    """The step on rows of wells; `within.main` takes options as they are."""
+    main = script_main("fit_dose_response")
 
     def call(rows, *options):
         pd.DataFrame(rows).to_csv(tmp_path / "plates.csv", index=False)
-        return script.main(["--tables", "plates.csv", *options])
+        return main("--tables", "plates.csv", *options)
 
-    call.main = script.main
+    call.main = main
     return call
 
 
@@ -194,7 +186,7 @@ def test_nothing_estimable(within, tmp_path):
 
 
 def test_no_table(within, tmp_path):
-    assert within.main(["--tables"]) == 0
+    assert within.main("--tables") == 0
     for name in TABLES:
         assert len((tmp_path / name).read_text().splitlines()) == 1
     row = read(tmp_path, "fit_dose_response.cohort.status.tsv").iloc[0]
@@ -241,6 +233,6 @@ def test_mixed_units_of_two_files_and_unreadable_files(run_script, tmp_path):
 def test_file_that_is_no_text(within, tmp_path):
     (tmp_path / "d.csv").write_bytes(b"\xff\xfe\x00l")
     with pytest.raises(io.InputError, match=r"d\.csv: cannot be read as UTF-8 text"):
-        within.main(["--tables", "d.csv"])
+        within.main("--tables", "d.csv")
     with pytest.raises(io.InputError, match=r"nowhere\.csv: cannot be read"):
-        within.main(["--tables", "nowhere.csv"])
+        within.main("--tables", "nowhere.csv")

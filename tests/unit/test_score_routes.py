@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import os
 import shutil
-import sys
 
 import anndata
 import numpy as np
@@ -141,23 +138,13 @@ def inputs(tmp_path_factory):
     return write_inputs(tmp_path_factory.mktemp("inputs"), cohort())
 
 
-@pytest.fixture(scope="module")
-def script(root):
-    spec = importlib.util.spec_from_file_location("score_routes", root / "bin" / "score_routes.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["score_routes"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture
-def within(script, root, tmp_path, monkeypatch):
+def within(script_main, root, tmp_path):
     """The script in this process, in an empty folder."""
+    main = script_main("score_routes")
 
     def call(given, **changed):
-        monkeypatch.chdir(tmp_path)
-        monkeypatch.setitem(os.environ, "NUMBA_CACHE_DIR", str(root / ".cache" / "numba"))
-        assert script.main(arguments(given, root, **changed)) == 0
+        assert main(*arguments(given, root, **changed)) == 0
         made = {name: io.read_tsv(tmp_path / f"{name}.tsv") for name in MADE}
         return made, io.read_tsv(tmp_path / "score_routes.cohort.status.tsv", dtype=str).fillna("").set_index("unit")
 
@@ -245,7 +232,7 @@ def test_named_program(within, inputs, tmp_path):
         ("program", "no such module"), ("absent", "no such file"), ("same", "given twice"), ("columns", "no column role"),
     ],
 )  # fmt: skip
-def test_input_that_cannot_be_used(script, inputs, root, tmp_path, monkeypatch, what, message):
+def test_input_that_cannot_be_used(script_main, inputs, root, tmp_path, monkeypatch, what, message):
     monkeypatch.chdir(tmp_path)
     changed = {}
     if what in ("rules", "targets"):
@@ -277,7 +264,7 @@ def test_input_that_cannot_be_used(script, inputs, root, tmp_path, monkeypatch, 
         shutil.copy(inputs["tables"] / "module_traits.tsv", tmp_path / "module_traits.tsv")
         changed["tables"] = [inputs["tables"], tmp_path / "module_traits.tsv"]
     with pytest.raises(io.InputError, match=message):
-        script.main(arguments(inputs, root, **changed))
+        script_main("score_routes")(*arguments(inputs, root, **changed))
 
 
 def test_bad_input_ends_with_its_exit_code(run_script, inputs, root, tmp_path):

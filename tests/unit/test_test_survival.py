@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io as memory
 import json
 import re
-import sys
 
 import numpy as np
 import pandas as pd
@@ -62,33 +60,24 @@ def everything(cohort, clinical="clinical.csv", expression="expression.tsv.gz"):
 
 
 @pytest.fixture
-def script(root, tmp_path, monkeypatch):
-    """main() of the script within this process: a process of its own takes seconds for its imports."""
-    spec = importlib.util.spec_from_file_location("test_survival_step", root / "bin" / "test_survival.py")
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, spec.name, module)  # where its dataclass looks for names
-    spec.loader.exec_module(module)
-    monkeypatch.chdir(tmp_path)
-    return module
-
-
-@pytest.fixture
-def step(script):
+def step(script_main):
     """Run it: step(options)."""
+    main = script_main("test_survival")
 
     def run(*options):
-        assert script.main([str(option) for option in options]) == 0
+        assert main(*options) == 0
 
     return run
 
 
 @pytest.fixture
-def refused(script):
+def refused(script_main):
     """Run it on input that cannot be used; returns the message."""
+    main = script_main("test_survival")
 
     def run(*options):
         with pytest.raises(io.InputError) as caught:
-            script.main([str(option) for option in options])
+            main(*options)
         return str(caught.value)
 
     return run
